@@ -30,7 +30,7 @@ use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::registry::Registry;
 use crate::task::{JsonText, Position, Status, TaskId};
 use crate::tls::TlsError;
-use crate::views::{Row, Views};
+use crate::views::Views;
 use crate::work::{BulkCancel, Drain, LocalWorker, NotRegistered};
 
 mod actor_monitor;
@@ -270,7 +270,7 @@ impl Taskbell {
     /// The status of a task, or `None` if the views show no task with this id.
     #[must_use]
     pub fn status(&self, task: TaskId) -> Option<Status> {
-        self.state.reader.views().get(task).map(Row::status)
+        self.state.reader.views().get(task).map(|row| row.status())
     }
 
     /// A subscription to the events after the position `after`, of all tasks, bells, queues and schedules. It returns the

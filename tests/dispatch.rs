@@ -93,6 +93,6 @@ impl Fixture {
     }
 
     fn waits_for(&self, id: TaskId) -> Option<WaitingFor> {
-        self.queue.obstacle(self.views.get(id).unwrap())
+        self.queue.obstacle(&self.views.get(id).unwrap())
     }
 }

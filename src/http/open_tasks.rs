@@ -4,6 +4,7 @@
 //! takes a permit before the append, and holds it until the views show the task. What the views count and the permits of tasks
 //! that they don't show yet never exceed the limit together, however many requests arrive at the same time.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,7 +55,7 @@ impl OpenTasks {
     /// # Errors
     /// 429 `too_many_tasks`.
     pub fn acquire_for_retry(&self, reader: &ViewsReader, task: TaskId) -> Result<Option<OpenTaskPermit>, Problem> {
-        let final_task = |row: &Row| row.status().is_final().then(|| (row.owner().to_owned(), row.revision()));
+        let final_task = |row: Cow<Row>| row.status().is_final().then(|| (row.owner().to_owned(), row.revision()));
         let final_task = reader.views().get(task).and_then(final_task);
         final_task
             .map_or(Ok(None), |(owner, Revision(last))| self.acquire_from(reader, &owner, task, Revision(last + 1)))

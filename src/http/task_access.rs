@@ -11,7 +11,7 @@ use crate::projection::bulk_cancel::BULK_CANCEL;
 use crate::store::{LogEvent, StreamName};
 use crate::task::access::Action;
 use crate::task::{Event, Revision, TaskId};
-use crate::views::{Row, Views};
+use crate::views::Views;
 use crate::work::BulkCancelInput;
 
 /// Checks that the caller may do this with the task. A handler calls it after it has read the request's body: otherwise a
@@ -66,5 +66,5 @@ pub async fn check_retry_of_bulk_cancel(state: &AppState, caller: &Caller, id: T
 /// Whether the views show this task and the caller may read it.
 #[must_use]
 pub fn is_visible(views: &Views, caller: &Caller, id: TaskId) -> bool {
-    views.get(id).is_some_and(|row: &Row| caller.check(Action::ReadTasks { owner: row.owner() }).is_ok())
+    views.get(id).is_some_and(|row| caller.check(Action::ReadTasks { owner: row.owner() }).is_ok())
 }

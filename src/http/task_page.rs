@@ -102,7 +102,7 @@ pub async fn page_after_command(state: &AppState, id: TaskId, receipt: &Receipt)
         if let Some(row) = views.get(id).filter(|row| row.revision() == receipt.revision) {
             let input = receipt.task.created.input.clone();
             return Ok(TaskPage {
-                doc: task_doc(state, &views, row),
+                doc: task_doc(state, &views, &row),
                 input,
                 result: None,
                 output: None,
@@ -118,7 +118,7 @@ pub async fn page_after_command(state: &AppState, id: TaskId, receipt: &Receipt)
 /// # Errors
 /// 404; 500 or 503 if the log can't be read.
 pub async fn current_page(state: &AppState, id: TaskId) -> Result<TaskPage, Problem> {
-    let revision = state.reader.views().get(id).map(Row::revision).ok_or_else(Problem::not_found)?;
+    let revision = state.reader.views().get(id).map(|row| row.revision()).ok_or_else(Problem::not_found)?;
     page_at_least(state, id, revision).await
 }
 
@@ -137,7 +137,7 @@ pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> R
             let row_revision = row.revision();
             if events.last().is_some_and(|last| last.revision >= row_revision) {
                 return Ok(build_page(
-                    task_doc(state, &views, row),
+                    task_doc(state, &views, &row),
                     events.iter().filter(|e| e.revision <= row_revision),
                 ));
             }
@@ -156,7 +156,7 @@ pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> R
         views.apply(recorded);
     }
     let row = views.get(id).ok_or_else(Problem::not_found)?;
-    Ok(build_page(task_doc(state, &views, row), events.iter()))
+    Ok(build_page(task_doc(state, &views, &row), events.iter()))
 }
 
 /// Adds the payload from the task's events to the document of its row.

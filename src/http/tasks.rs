@@ -22,7 +22,7 @@ use crate::streams::messages::Execute;
 use crate::task::access::Action;
 use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
-use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc};
+use crate::views::{Filter, Page, PageRequest, RowBudget, Snapshot, TaskDoc};
 
 pub(super) mod docs;
 
@@ -112,7 +112,7 @@ pub async fn events(state: web::Data<AppState>, caller: Caller, request: HttpReq
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let visibility = check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
-    let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
+    let revision_in_views = state.reader.views().get(id).map_or(Revision(0), |row| row.revision());
     let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
     let items = items.iter().map(|recorded| VisibleEvent { recorded, visibility }).collect();

@@ -80,8 +80,10 @@ pub fn tasks<'a>(
 ) -> String {
     let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
     rows.sort_by_key(|row| row.created_position());
-    let items =
-        rows.into_iter().map(|row| row.doc(queue_and_offers.waiting_for(row), views.live_progress(row.id()))).collect();
+    let items = rows
+        .into_iter()
+        .map(|row| row.doc(queue_and_offers.waiting_for(&row), views.live_progress(row.id())))
+        .collect();
     Frame::Tasks { position: views.position(), items }.text()
 }
 

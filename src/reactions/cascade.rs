@@ -9,6 +9,7 @@
 //! ([`Cascade::catch_up`]): they are children of tasks whose present run has a request to cancel. If such a parent was retried
 //! meanwhile, its present run has no such request, and its children get none.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::streams::messages::{Execute, ExecuteError};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::{Command, Event, Position, Revision, TaskId};
-use crate::views::{Filter, Row, Snapshot};
+use crate::views::{Row, Snapshot};
 
 /// The pauses after a failed round. They are short, so that the work goes on within 5 s after the log is available again.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
@@ -137,8 +138,7 @@ impl Cascade {
 /// The tasks whose present run has a request to cancel and that have a cancellable child. This locks the views several times,
 /// each time for at most [`CHECKS_PER_ROUND`] children, so that the writer doesn't wait long.
 fn find_unfinished(reader: &ViewsReader, snapshot: &Snapshot) -> Vec<ParentCancel> {
-    let all = Filter::default();
-    let requested = snapshot.matching(&all).filter_map(ParentCancel::of_all_children);
+    let requested = snapshot.with_cancel_request().filter_map(|row| ParentCancel::of_all_children(&row));
     requested.filter(|cancel| has_child_without_cancel_request(reader, cancel.parent)).collect()
 }
 
@@ -150,7 +150,7 @@ fn has_child_without_cancel_request(reader: &ViewsReader, parent: TaskId) -> boo
         if children.peek().is_none() {
             break;
         }
-        if children.any(|child| views.get(*child).is_some_and(lacks_cancel_request)) {
+        if children.any(|child| views.get(*child).is_some_and(|row| lacks_cancel_request(&row))) {
             return true;
         }
     }
@@ -196,7 +196,7 @@ impl Canceller {
         child: TaskId,
     ) -> Result<(), TransientFailure> {
         let LogEvent::Task(Event::CancelRequested(requested)) = &request.event else { return Ok(()) };
-        let kind_and_covered = |row: &Row| (row.kind().to_owned(), row_shows_covered(row, cancel));
+        let kind_and_covered = |row: Cow<Row>| (row.kind().to_owned(), row_shows_covered(&row, cancel));
         let found = self.reader.views().get(child).filter(|row| lacks_cancel_request(row)).map(kind_and_covered);
         let Some((kind, is_covered)) = found else { return Ok(()) };
         if !is_covered && !self.history_shows_covered(child, cancel).await? {

@@ -93,7 +93,7 @@ impl ParentCancel {
     }
 
     fn of_child(child: TaskId, created: &Created, views: &Views) -> Option<Self> {
-        Self::of(views.get(created.parent?)?, UncheckedChildren::One(child))
+        Self::of(&*views.get(created.parent?)?, UncheckedChildren::One(child))
     }
 
     /// Checks at most `checks_max` children, until `requests_max` of them can get a request. Returns the batch, and how many
@@ -109,7 +109,7 @@ impl ParentCancel {
                 break;
             }
             checked += 1;
-            children.extend(views.get(*child).filter(|row| lacks_cancel_request(row)).map(Row::id));
+            children.extend(views.get(*child).filter(|row| lacks_cancel_request(row)).map(|row| row.id()));
         }
         let is_done = checked == candidates.len();
         let rest = (!is_done).then_some(Self { unchecked: UncheckedChildren::AllFrom(from + checked), ..self });

@@ -6,6 +6,7 @@
 //! events of the one before. So each request is decided on views that are new enough. On a log that several servers write to,
 //! the keys are [claimed](super::claims).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_rt::task::JoinHandle;
@@ -88,7 +89,7 @@ pub async fn retry_unless_key_held(
         return join_detached(actix_rt::spawn(async move { claims::retry_with_claims(&registry, request).await }))
             .await;
     }
-    let unique = |row: &Row| Some((row.owner().to_owned(), row.unique_key()?.to_owned()));
+    let unique = |row: Cow<Row>| Some((row.owner().to_owned(), row.unique_key()?.to_owned()));
     let Some(key) = views.with_views(|views| views.get(request.task).and_then(unique)) else {
         return registry.execute(request).await;
     };

@@ -1,14 +1,12 @@
 //! The counters of a bell. They are exact at every position of the log.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use super::blocks::RowBlocks;
 use super::counters::{Counts, count_transition, decrement};
-use super::status_index::StatusIndex;
 use crate::task::{Position, Status};
 
 /// How many final tasks are unseen. A task is unseen if its last `Completed` lies after the position up to which everything was
@@ -38,6 +36,13 @@ impl Unseen {
         }
     }
 
+    /// Counts so many more tasks with this status.
+    pub(super) const fn add_count(&mut self, status: Status, more: u64) {
+        if let Some(count) = self.counter(status) {
+            *count += more;
+        }
+    }
+
     /// Counts one task less with this status, which was counted before.
     pub(super) fn subtract(&mut self, status: Status) {
         if let Some(count) = self.counter(status) {
@@ -45,11 +50,25 @@ impl Unseen {
         }
     }
 
+    /// These counts and one more task with this status.
+    pub(super) const fn with(mut self, status: Status) -> Self {
+        self.add(status);
+        self
+    }
+
     pub(super) const fn plus(self, other: Self) -> Self {
         Self {
             succeeded: self.succeeded + other.succeeded,
             failed: self.failed + other.failed,
             cancelled: self.cancelled + other.cancelled,
+        }
+    }
+
+    /// The count of the tasks with this status; 0 for a status that is not final.
+    pub(super) const fn of(mut self, status: Status) -> u64 {
+        match self.counter(status) {
+            Some(count) => *count,
+            None => 0,
         }
     }
 
@@ -108,10 +127,6 @@ pub(super) struct Owner {
     pub(super) counts: Counts,
     pub(super) unseen: Unseen,
     pub(super) seen: Position,
-    /// The position of each `Completed` after `seen`, with the slot of its task, the oldest first. A retry
-    /// doesn't remove the entry of its task; a task that runs again is skipped when the entries are read.
-    unseen_ends: VecDeque<(Position, u32)>,
-    pub(super) tasks: StatusIndex,
     /// Indexes of the owner's [counter keys](super::counters::CounterKey).
     pub(super) counter_key_indexes: Vec<usize>,
 }
@@ -123,27 +138,18 @@ impl Owner {
             counts: Counts::default(),
             unseen: Unseen::default(),
             seen: Position(0),
-            unseen_ends: VecDeque::new(),
-            tasks: StatusIndex::of_owner(),
             counter_key_indexes: Vec::new(),
         }
     }
 
-    /// Adds a new task, and returns its index in the list of the owner's tasks.
-    pub(super) fn add(&mut self, slot: u32, status: Status) -> usize {
-        count_transition(&mut self.counts, None, status);
-        self.tasks.push(slot, status)
-    }
-
-    pub(super) fn change_status(&mut self, index_in_owner: usize, from: Status, to: Status) {
-        count_transition(&mut self.counts, Some(from), to);
-        self.tasks.change_status(index_in_owner, Some(from), to);
+    /// Counts a new task, or a change of a task's status.
+    pub(super) fn count(&mut self, from: Option<Status>, to: Status) {
+        count_transition(&mut self.counts, from, to);
     }
 
     /// Counts a run that ended at this position with this status, unless the owner has seen that position.
-    pub(super) fn add_unseen(&mut self, slot: u32, status: Status, at: Position) {
+    pub(super) fn add_unseen(&mut self, status: Status, at: Position) {
         if at > self.seen {
-            self.unseen_ends.push_back((at, slot));
             self.unseen.add(status);
         }
     }
@@ -155,16 +161,14 @@ impl Owner {
         }
     }
 
-    /// The owner has seen everything up to `position`. Returns false if the owner had seen that much before.
-    pub(super) fn mark_seen(&mut self, position: Position, rows: &RowBlocks) -> bool {
+    /// The owner has seen everything up to `position`. `unseen_after` counts the ends after it. Returns false if the owner had
+    /// seen that much before.
+    pub(super) fn mark_seen(&mut self, position: Position, unseen_after: impl FnOnce(&[usize]) -> Unseen) -> bool {
         if position <= self.seen {
             return false;
         }
         self.seen = position;
-        while let Some((at, slot)) = self.unseen_ends.pop_front_if(|(at, _)| *at <= position) {
-            let Some(row) = rows.get(slot as usize).filter(|row| row.ended_position() == Some(at)) else { continue };
-            self.unseen.subtract(row.status());
-        }
+        self.unseen = unseen_after(&self.counter_key_indexes);
         true
     }
 }

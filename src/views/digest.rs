@@ -14,7 +14,7 @@ impl Views {
             hasher.update(text.as_bytes());
         };
         add(format!("{} {:?}", self.position, self.time));
-        for row in self.rows.iter() {
+        for row in self.rows() {
             add(serde_json::to_string(&row.doc(WaitingFor::Worker, None)).unwrap_or_default());
             add(format!("{} {:?}", row.created_position(), row.ended_position()));
         }

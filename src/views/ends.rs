@@ -1,12 +1,13 @@
-//! When the tasks that are final now have ended, for counting those that ended after a position.
+//! When the tasks that are final now have ended, for counting those that ended after a position or in a window of time.
 //!
-//! The entries are in the order of the log, in blocks of at most [`BLOCK_ENDS`]. Each block also has its counts. So a count adds
-//! the counts of the later blocks and reads the entries of one block: 1,000,000 tasks are 977 blocks.
+//! The entries are in the order of the log, in blocks of at most [`BLOCK_ENDS`]. Each block also has its counts, and its
+//! earliest and latest time. So a count adds the counts of whole blocks and reads the entries of few blocks: 1,000,000 tasks
+//! are 977 blocks.
 //!
-//! Memory: four bytes for each task that is final, and 56 bytes for each block. A task that is retried loses its entry.
+//! Memory: eight bytes for each task that is final, and 80 bytes for each block. A task that is retried loses its entry.
 
 use super::bell::Unseen;
-use crate::task::{Position, Status};
+use crate::task::{Position, Status, Timestamp};
 
 /// How many entries a block has at most.
 const BLOCK_ENDS: usize = 1024;
@@ -18,21 +19,27 @@ const DISTANCE_END: u64 = 1 << (u32::BITS - STATUS_BITS);
 /// One end: its distance from the base of its block, and below it the status in [`STATUS_BITS`]. So the order of entries is
 /// the order of positions.
 #[derive(Clone, Copy, Debug)]
-struct End(u32);
+struct End {
+    distance_and_status: u32,
+    /// The time since the base of the block in microseconds.
+    time: u32,
+}
 
 impl End {
-    /// `None` if the position is too far from the base.
-    fn new(base: Position, at: Position, status: Status) -> Option<Self> {
-        let distance = at.0.checked_sub(base.0).filter(|distance| *distance < DISTANCE_END)?;
-        u32::try_from(distance).ok().map(|distance| Self(distance << STATUS_BITS | status as u32))
+    /// `None` if the position or the time is too far from the base.
+    fn new(base: (Position, i64), (at, time): (Position, i64), status: Status) -> Option<Self> {
+        let distance = at.0.checked_sub(base.0.0).filter(|distance| *distance < DISTANCE_END)?;
+        let distance = u32::try_from(distance).ok()?;
+        let time = u32::try_from(time.checked_sub(base.1)?).ok()?;
+        Some(Self { distance_and_status: distance << STATUS_BITS | status as u32, time })
     }
 
     fn position(self, base: Position) -> Position {
-        Position(base.0 + u64::from(self.0 >> STATUS_BITS))
+        Position(base.0 + u64::from(self.distance_and_status >> STATUS_BITS))
     }
 
     fn status(self) -> Option<Status> {
-        Status::ALL.get((self.0 & ((1 << STATUS_BITS) - 1)) as usize).copied()
+        Status::ALL.get((self.distance_and_status & ((1 << STATUS_BITS) - 1)) as usize).copied()
     }
 }
 
@@ -41,6 +48,10 @@ impl End {
 struct Block {
     /// The position of the first end that was added.
     base: Position,
+    /// Its time in microseconds. No other end of the block has an earlier time.
+    base_time: i64,
+    /// The latest time of an end that was added.
+    last_time: i64,
     counts: Unseen,
     ends: Vec<End>,
 }
@@ -52,11 +63,12 @@ impl Block {
     }
 
     /// Adds the end, unless the block is full or the end is too far away.
-    fn add(&mut self, status: Status, at: Position) -> bool {
-        let end = End::new(self.base, at, status).filter(|_| self.ends.len() < BLOCK_ENDS);
+    fn add(&mut self, status: Status, at: (Position, i64)) -> bool {
+        let end = End::new((self.base, self.base_time), at, status).filter(|_| self.ends.len() < BLOCK_ENDS);
         let Some(end) = end else { return false };
         self.ends.push(end);
         self.counts.add(status);
+        self.last_time = self.last_time.max(at.1);
         true
     }
 
@@ -72,22 +84,36 @@ impl Block {
             self.ends.shrink_to(self.ends.len() * 2);
         }
     }
+
+    /// How many tasks ended at a time for which this holds. It holds for all times between two for which it holds.
+    fn count_at(&self, is_in: impl Fn(i64) -> bool) -> Unseen {
+        if is_in(self.base_time) && is_in(self.last_time) {
+            return self.counts;
+        }
+        let found = self.ends.iter().filter(|end| is_in(self.base_time + i64::from(end.time)));
+        found.filter_map(|end| end.status()).fold(Unseen::default(), Unseen::with)
+    }
 }
 
-/// The ends of all tasks that are final now.
+/// The ends of tasks that are final now.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     blocks: Vec<Block>,
 }
 
 impl Ends {
-    /// Adds a task that ended at this position with this status. The position is later than those of all ends before.
-    pub(super) fn add(&mut self, status: Status, at: Position) {
-        if self.blocks.last_mut().is_some_and(|block| block.add(status, at)) {
+    /// Adds a task that ended at this position and time with this status. The position is later than those of all ends before.
+    pub(super) fn add(&mut self, status: Status, at: Position, time: Timestamp) {
+        let time = time.as_micros();
+        if self.blocks.last_mut().is_some_and(|block| block.add(status, (at, time))) {
             return;
         }
-        let mut block = Block { base: at, counts: Unseen::default(), ends: Vec::new() };
-        block.add(status, at);
+        if self.blocks.is_empty() {
+            self.blocks.reserve_exact(1);
+        }
+        let counts = Unseen::default();
+        let mut block = Block { base: at, base_time: time, last_time: time, counts, ends: Vec::new() };
+        block.add(status, (at, time));
         self.blocks.push(block);
     }
 
@@ -104,11 +130,18 @@ impl Ends {
     pub(super) fn after(&self, position: Position) -> Unseen {
         let Some(index) = self.block_of(position) else { return sum(&self.blocks) };
         let block = &self.blocks[index];
-        let mut counts = sum(&self.blocks[index + 1..]);
-        for status in block.ends[block.first_after(position)..].iter().filter_map(|end| end.status()) {
-            counts.add(status);
-        }
-        counts
+        let later = block.ends[block.first_after(position)..].iter().filter_map(|end| end.status());
+        later.fold(sum(&self.blocks[index + 1..]), Unseen::with)
+    }
+
+    /// How many tasks ended after the first time and before the second one.
+    pub(super) fn between(&self, after: Option<Timestamp>, before: Option<Timestamp>) -> Unseen {
+        let (after, before) = (after.map(Timestamp::as_micros), before.map(Timestamp::as_micros));
+        let is_after = |time: i64| after.is_none_or(|after| time > after);
+        let is_before = |time: i64| before.is_none_or(|before| time < before);
+        let may_have = |block: &&Block| is_after(block.last_time) && is_before(block.base_time);
+        let counts = self.blocks.iter().filter(may_have).map(|b| b.count_at(|time| is_after(time) && is_before(time)));
+        counts.fold(Unseen::default(), Unseen::plus)
     }
 
     /// The index of the last block that begins at this position or before.
@@ -125,22 +158,27 @@ fn sum(blocks: &[Block]) -> Unseen {
 mod tests {
     use super::*;
 
+    /// One second for each task.
+    fn time(n: u64) -> Timestamp {
+        Timestamp::from_micros(1_000_000 * i64::try_from(n).unwrap())
+    }
+
     /// Ends at every third position: one in ten failed, one in ten cancelled.
     fn ends(count: u64) -> Ends {
         let mut ends = Ends::default();
         for n in 1..=count {
             let status = [Status::Failed, Status::Cancelled].get(usize::try_from(n % 10).unwrap());
-            ends.add(status.copied().unwrap_or(Status::Succeeded), Position(3 * n));
+            ends.add(status.copied().unwrap_or(Status::Succeeded), Position(3 * n), time(n));
         }
         ends
     }
 
     #[test]
-    fn a_million_ends_take_little_over_four_bytes_each() {
+    fn a_million_ends_take_little_over_eight_bytes_each() {
         let ends = ends(1_000_000);
         let entries: usize = ends.blocks.iter().map(|block| block.ends.capacity() * size_of::<End>()).sum();
         let bytes = entries + ends.blocks.capacity() * size_of::<Block>();
-        assert!(bytes < 4_200_000, "{bytes} bytes");
+        assert!(bytes < 8_400_000, "{bytes} bytes");
     }
 
     #[test]
@@ -164,7 +202,7 @@ mod tests {
     fn ends_that_are_far_from_each_other_are_told_apart() {
         let mut ends = Ends::default();
         for at in [1, DISTANCE_END, DISTANCE_END + 1, u64::MAX] {
-            ends.add(Status::Succeeded, Position(at));
+            ends.add(Status::Succeeded, Position(at), time(0));
         }
         assert_eq!(ends.blocks.len(), 3);
         let after = |ends: &Ends, at| ends.after(Position(at)).succeeded;
@@ -172,5 +210,29 @@ mod tests {
         ends.remove(Position(2));
         ends.remove(Position(DISTANCE_END));
         assert_eq!([0, 1, DISTANCE_END].map(|at| after(&ends, at)), [3, 2, 2]);
+    }
+
+    #[test]
+    fn ends_in_a_window_of_time_are_counted_also_if_the_clock_steps_back() {
+        let mut ends = ends(10_000);
+        let all = Unseen { succeeded: 8000, failed: 1000, cancelled: 1000 };
+        assert_eq!(ends.between(None, None), all);
+        assert_eq!(ends.between(Some(time(0)), Some(time(10_001))), all);
+        let without_both = Unseen { succeeded: 8000, failed: 999, cancelled: 999 };
+        assert_eq!(
+            ends.between(Some(time(1)), Some(time(10_000))),
+            without_both,
+            "the first is cancelled, the last failed"
+        );
+        assert_eq!(ends.between(Some(time(5000)), Some(time(5011))), Unseen { succeeded: 8, failed: 1, cancelled: 1 });
+        assert_eq!(ends.between(Some(time(5011)), Some(time(5000))), Unseen::default());
+        for n in 1..=10 {
+            ends.add(Status::Failed, Position(100_000 + n), time(5000 + n));
+        }
+        assert_eq!(ends.between(Some(time(5000)), Some(time(5011))), Unseen { succeeded: 8, failed: 11, cancelled: 1 });
+        assert_eq!(ends.between(Some(time(10_000)), None), Unseen::default());
+        ends.remove(Position(100_001));
+        assert_eq!(ends.between(Some(time(5000)), Some(time(5002))).failed, 0);
+        assert_eq!(ends.after(Position(100_000)).failed, 9);
     }
 }

@@ -60,6 +60,13 @@ impl Filter {
         Self { owner, ..Self::default() }
     }
 
+    /// The filter that every task matches that is not final.
+    #[must_use]
+    pub fn of_open_tasks() -> Self {
+        let status = Status::ALL.into_iter().filter(|status| !status.is_final()).collect();
+        Self { status, ..Self::default() }
+    }
+
     /// Whose tasks can match.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -78,17 +85,10 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Whether the number of matching tasks can be found only by reading the tasks. The counters know how many tasks match if
-    /// the filter restricts only the owner, the kind, the queue and the status.
+    /// Whether only the tasks themselves say if they match: no index has the labels, the words and the parent.
     #[must_use]
     pub const fn needs_scan(&self) -> bool {
-        !self.labels.is_empty()
-            || !self.q.is_empty()
-            || self.created_after.is_some()
-            || self.created_before.is_some()
-            || self.finished_after.is_some()
-            || self.finished_before.is_some()
-            || self.parent.is_some()
+        !self.labels.is_empty() || !self.q.is_empty() || self.parent.is_some()
     }
 
     /// Whether a task of this kind in this queue matches the filter's fields `kind` and `queue`.
@@ -107,15 +107,41 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
         self.matches_status(row.status())
-            && is_empty_or_contains(&self.owner, row.owner())
+            && self.matches_owner(row.owner())
             && self.matches_kind_and_queue(row.kind(), row.queue())
             && self.parent.is_none_or(|parent| row.parent() == Some(parent))
-            && self.created_after.is_none_or(|at| row.created_at() > at)
-            && self.created_before.is_none_or(|at| row.created_at() < at)
-            && self.finished_after.is_none_or(|at| row.finished_at().is_some_and(|finished| finished > at))
-            && self.finished_before.is_none_or(|at| row.finished_at().is_some_and(|finished| finished < at))
+            && self.matches_times(row.created_at(), || row.finished_at())
             && self.labels.iter().all(|(key, value)| row.labels().get(key) == Some(value))
-            && (self.q.is_empty() || contains_words(row, &self.q))
+            && self.matches_words(row)
+    }
+
+    /// Whether a task of this owner matches the filter's field `owner`.
+    pub(super) fn matches_owner(&self, owner: &str) -> bool {
+        is_empty_or_contains(&self.owner, owner)
+    }
+
+    /// Whether a task that was created and has ended at these times matches the filter's windows.
+    pub(super) fn matches_times(&self, created: Timestamp, finished: impl FnOnce() -> Option<Timestamp>) -> bool {
+        self.created_after.is_none_or(|at| created > at)
+            && self.created_before.is_none_or(|at| created < at)
+            && (!self.has_finished_window()
+                || finished().is_some_and(|finished| {
+                    self.finished_after.is_none_or(|at| finished > at)
+                        && self.finished_before.is_none_or(|at| finished < at)
+                }))
+    }
+
+    pub(super) const fn has_created_window(&self) -> bool {
+        self.created_after.is_some() || self.created_before.is_some()
+    }
+
+    pub(super) const fn has_finished_window(&self) -> bool {
+        self.finished_after.is_some() || self.finished_before.is_some()
+    }
+
+    /// Whether the task matches the filter's field `q`.
+    pub(super) fn matches_words(&self, row: &Row) -> bool {
+        self.q.is_empty() || contains_words(row, &self.q)
     }
 
     /// A hash of the filter. It doesn't depend on the order of the values, and is the same on every server and after a restart.

@@ -7,25 +7,30 @@
 //!
 //! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (the JSON of a task), [`scope`] (whose
 //! tasks), [`bell`] (their counters), [`run_queue`] (which task may run next), [`filter`], [`page`], [`cursor`] and `query`
-//! (lists of tasks), `tally` (counters). How the data is stored: `blocks` (the rows), `status_index` (which tasks have which
-//! status), `counters` (how many tasks have which status), `ends` (when the final tasks ended).
+//! (lists of tasks), `tally` (counters). How the data is stored: `blocks`, `block` and `packed` (the rows), `task_slots` (where
+//! the row of a task is), `key_tasks` and `counters` (the tasks by owner, kind and queue), `status_index` (which tasks have
+//! which status), `ends` (when the final tasks ended), `created_times` and `slot_range` (which tasks were created in a window
+//! of time). How a query uses it: `selection` (which tasks it looks at), `scan` (how it reads many of them).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::store::{Fact, LogEvent, StreamSubject};
 use crate::task::bell::BellEvent;
-use crate::task::event::{Created, Progress};
+use crate::task::event::Progress;
 use crate::task::session::SessionEvent;
 use crate::task::token::TokenEvent;
-use crate::task::{Event, Position, Status, TaskId, Timestamp};
+use crate::task::{Position, Status, TaskId, Timestamp};
 
 pub mod bell;
+mod block;
 mod blocks;
 pub mod cancel;
 mod counters;
+mod created_times;
 pub mod credentials;
 pub mod cursor;
 #[cfg(feature = "testing")]
@@ -34,15 +39,22 @@ pub mod doc;
 mod ends;
 pub mod filter;
 mod key_page;
+mod key_tasks;
+mod packed;
 pub mod page;
 mod query;
 pub mod queues;
 pub mod row;
 pub mod run_queue;
+mod scan;
 pub mod schedules;
 pub mod scope;
+mod selection;
+mod slot_range;
 mod status_index;
 mod tally;
+mod task_changes;
+mod task_slots;
 
 pub use bell::{BellCounters, NamedCounts, Unseen};
 pub use cancel::CancelView;
@@ -61,9 +73,11 @@ pub use scope::Scope;
 
 use bell::Owners;
 use blocks::RowBlocks;
-use counters::{Interner, StatusCounters};
+use counters::Interner;
 use ends::Ends;
-use status_index::StatusIndex;
+use key_tasks::StatusCounters;
+use status_index::{StatusIndex, StatusSet};
+use task_slots::TaskSlots;
 
 /// The idempotency keys of one caller. For each key: the task, and the hash of the request's body.
 type IdempotencyKeys = HashMap<Box<str>, (TaskId, Box<str>)>;
@@ -78,7 +92,7 @@ pub struct Views {
     /// All tasks, in the order of their creation. The index of a row is its slot.
     rows: RowBlocks,
     /// The slot of each task.
-    slots: HashMap<TaskId, u32>,
+    slots: TaskSlots,
     /// The statuses of all tasks.
     all_tasks: StatusIndex,
     /// The names of kinds, queues and workers.
@@ -129,7 +143,8 @@ impl Views {
             (LogEvent::Task(event), Some(StreamSubject::Task(id))) => self.apply_task(id, event, recorded),
             (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamSubject::Bell(owner))) => {
                 let (_, owner) = self.owners.get_or_add(owner);
-                let has_changed = owner.mark_seen(seen.position, &self.rows);
+                let unseen_after = |keys: &[usize]| self.counters.ends_after(keys, seen.position);
+                let has_changed = owner.mark_seen(seen.position, unseen_after);
                 EventEffect { owner: has_changed.then(|| Arc::clone(&owner.name)), ..EventEffect::default() }
             }
             (LogEvent::Queue(event), Some(StreamSubject::Queue(name))) => {
@@ -157,93 +172,6 @@ impl Views {
                 | LogEvent::Session(_),
                 _,
             ) => EventEffect::default(),
-        }
-    }
-
-    fn apply_task(&mut self, id: TaskId, event: &Event, recorded: &Fact) -> EventEffect {
-        if let Some(slot) = self.slots.get(&id).copied() {
-            let Some(row) = self.rows.get_mut(slot as usize) else { return EventEffect::default() };
-            let before = row.clone();
-            row.evolve(event, recorded, &mut self.names);
-            let after = row.clone();
-            let owner = self.update_after_change(slot, &before, &after);
-            let task = Some(TaskChange { before: Some(before), after });
-            return EventEffect { task, owner, credentials: false };
-        }
-        let Event::Created(created) = event else { return EventEffect::default() };
-        self.add_task(id, created, recorded)
-    }
-
-    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Fact) -> EventEffect {
-        let Ok(slot) = u32::try_from(self.rows.len()) else { return EventEffect::default() };
-        let (owner_index, owner) = self.owners.get_or_add(&created.owner);
-        let (counter_key, is_new) = self.counters.key_for((owner_index, &owner.name), created, &mut self.names);
-        if is_new {
-            owner.counter_key_indexes.push(counter_key.index);
-        }
-        let status = Status::initial(created);
-        let index_in_owner = owner.add(slot, status);
-        let owner_name = Arc::clone(&owner.name);
-        self.counters.record_change(&counter_key, None, status);
-        self.all_tasks.push(slot, status);
-        let row = Row::new(id, created, recorded, counter_key, index_in_owner);
-        self.rows.push(row.clone());
-        self.slots.insert(id, slot);
-        if let Some(parent) = created.parent {
-            self.children.entry(parent).or_default().push(id);
-        }
-        self.update_unique_key(&row);
-        if let Some(schedule) = created.schedule {
-            self.schedules.record_task(schedule, id);
-        }
-        if let Some(idempotency) = &created.idempotency {
-            let keys = self.idempotency_keys.entry(recorded.meta.actor.as_str().into()).or_default();
-            let key = idempotency.key.as_str().into();
-            keys.entry(key).or_insert_with(|| (id, idempotency.body_hash.as_str().into()));
-        }
-        let task = Some(TaskChange { before: None, after: row });
-        EventEffect { task, owner: Some(owner_name), credentials: false }
-    }
-
-    /// Updates the indexes and counters after a row has changed. Returns the owner if the owner's counters have changed.
-    fn update_after_change(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
-        if !after.status().is_active() || after.attempt() != before.attempt() {
-            self.live_progress.remove(&after.id());
-        }
-        let (from, to) = (before.status(), after.status());
-        if from == to {
-            return None;
-        }
-        if from.is_final() != to.is_final() {
-            self.update_unique_key(after);
-        }
-        self.counters.record_change(after.counter_key(), Some(from), to);
-        self.all_tasks.change_status(slot as usize, Some(from), to);
-        if let Some(at) = before.ended_position() {
-            self.ends.remove(at);
-        }
-        if let Some(at) = after.ended_position() {
-            self.ends.add(to, at);
-        }
-        let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
-        owner.change_status(after.index_in_owner(), from, to);
-        if let Some(at) = before.ended_position() {
-            owner.remove_unseen(from, at);
-        }
-        if let Some(at) = after.ended_position() {
-            owner.add_unseen(slot, to, at);
-        }
-        Some(Arc::clone(&owner.name))
-    }
-
-    /// A task holds its unique key until it is final.
-    fn update_unique_key(&mut self, row: &Row) {
-        let Some(key) = row.unique_key() else { return };
-        let keys = self.unique_keys.entry(row.counter_key().owner_index).or_default();
-        if !row.status().is_final() {
-            keys.insert(key.into(), row.id());
-        } else if keys.get(key) == Some(&row.id()) {
-            keys.remove(key);
         }
     }
 
@@ -302,14 +230,24 @@ impl Views {
     }
 
     /// All tasks, in the order of their creation.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter()
+    #[cfg(feature = "testing")]
+    pub fn rows(&self) -> impl Iterator<Item = Cow<'_, Row>> {
+        self.rows.iter().filter_map(RowRef::row)
+    }
+
+    /// The tasks whose attempt runs, in the order of their creation.
+    pub fn active_rows(&self) -> impl Iterator<Item = Cow<'_, Row>> {
+        let active = StatusSet::of(&[Status::Running, Status::Cancelling]);
+        let list = self.all_tasks.list();
+        let first = list.next_index(0, active);
+        let slots = std::iter::successors(first, move |slot| list.next_index(slot + 1, active));
+        slots.filter_map(|slot| self.rows.get(slot)?.row())
     }
 
     /// Stores a progress report of a running attempt, and returns the task. If that attempt doesn't run, this ignores the
     /// report and returns `None`.
     pub fn set_live_progress(&mut self, task: TaskId, attempt: u32, progress: Progress) -> Option<Row> {
-        let row = self.get(task).filter(|row| row.status().is_active() && row.attempt() == attempt)?.clone();
+        let row = self.get(task).filter(|row| row.status().is_active() && row.attempt() == attempt)?.into_owned();
         self.live_progress.insert(task, progress);
         Some(row)
     }
@@ -335,8 +273,8 @@ impl Views {
 
     /// The task with this id.
     #[must_use]
-    pub fn get(&self, task: TaskId) -> Option<&Row> {
-        self.rows.get(*self.slots.get(&task)? as usize)
+    pub fn get(&self, task: TaskId) -> Option<Cow<'_, Row>> {
+        self.rows.get(self.slot(task)?)?.row()
     }
 
     /// The number of tasks.
@@ -351,6 +289,19 @@ impl Views {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rows.len() == 0
+    }
+
+    /// Packs all rows that can be packed. Otherwise the views do so when many tasks follow.
+    #[cfg(feature = "testing")]
+    pub fn pack(&mut self) {
+        self.rows.pack();
+    }
+
+    /// How many rows are packed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn packed_rows(&self) -> usize {
+        self.rows.packed_rows()
     }
 
     /// The counters of this owner's bell.

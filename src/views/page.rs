@@ -1,11 +1,15 @@
 //! Finds a page of the tasks that match a filter.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
+use super::block::{ROWS_PER_BLOCK, RowRef};
 use super::blocks::RowBlocks;
 use super::cursor::{Cursor, InvalidCursor, Order, Side};
 use super::filter::Filter;
 use super::row::Row;
+use super::selection::statuses_of;
+use super::slot_range::SlotRange;
 use super::status_index::{SlotList, SlotWalk, StatusSet, WalkStart};
 use crate::task::Position;
 
@@ -73,7 +77,7 @@ impl RowBudget {
     }
 
     /// Counts one row that the query is going to read. Returns false if `limit` rows were read; then the query must end.
-    fn count_row(&self) -> bool {
+    pub(super) fn count_row(&self) -> bool {
         let read = self.read.get();
         if read == self.limit {
             self.exceeded.set(true);
@@ -87,8 +91,10 @@ impl RowBudget {
 /// The data that a query reads. It belongs to the live views or to a snapshot.
 pub(super) struct PageSource<'a> {
     pub(super) rows: &'a RowBlocks,
-    /// These lists together contain every task of the owners in the filter.
+    /// These lists together contain every task that can match.
     pub(super) lists: Vec<SlotList<'a>>,
+    /// The slots of all tasks that can match are in this range.
+    pub(super) range: SlotRange,
     /// How many tasks match the filter; `None` if only a scan of the rows can tell.
     pub(super) total: Option<u64>,
     pub(super) position: Position,
@@ -102,36 +108,19 @@ impl PageSource<'_> {
         if request.cursor.is_some_and(|cursor| cursor.order != request.order || cursor.fingerprint != fingerprint) {
             return Err(InvalidCursor);
         }
+        let (rows, budget) = (self.rows, self.budget);
         if let Some(total) = self.total {
-            let list = self.filtered_list(&self.lists, StatusSet::of(&filter.status), filter);
+            let (lists, range, statuses) =
+                (&self.lists[..], rows.finished_range(filter, self.range), statuses_of(filter));
+            let list = FilteredList { rows, lists, range, statuses, filter, budget };
             return Ok(list.page(request, fingerprint, total, self.position));
         }
         // The slots of all matching tasks are a list that needs no further filter.
         let matching = self.scan(filter);
         let (lists, every_task) = ([SlotList::of(&matching)], Filter::default());
-        let list = self.filtered_list(&lists, StatusSet::ALL, &every_task);
+        let range = SlotRange::all(rows);
+        let list = FilteredList { rows, lists: &lists, range, statuses: StatusSet::ALL, filter: &every_task, budget };
         Ok(list.page(request, fingerprint, matching.len() as u64, self.position))
-    }
-
-    /// All matching tasks, in the order of their creation. Ends early if the budget is exceeded.
-    pub(super) fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
-        let list = self.filtered_list(&self.lists, StatusSet::of(&filter.status), filter);
-        list.walk(WalkStart::UpFrom(0)).map(|(_, row)| row)
-    }
-
-    /// The slots of all matching tasks, in ascending order.
-    fn scan(&self, filter: &Filter) -> Vec<u32> {
-        let list = self.filtered_list(&self.lists, StatusSet::of(&filter.status), filter);
-        list.walk(WalkStart::UpFrom(0)).filter_map(|(slot, _)| u32::try_from(slot).ok()).collect()
-    }
-
-    fn filtered_list<'a>(
-        &'a self,
-        lists: &'a [SlotList<'a>],
-        statuses: StatusSet,
-        filter: &'a Filter,
-    ) -> FilteredList<'a> {
-        FilteredList { rows: self.rows, lists, statuses, filter, budget: self.budget }
     }
 }
 
@@ -139,19 +128,30 @@ impl PageSource<'_> {
 struct FilteredList<'a> {
     rows: &'a RowBlocks,
     lists: &'a [SlotList<'a>],
+    range: SlotRange,
     statuses: StatusSet,
     filter: &'a Filter,
     budget: &'a RowBudget,
 }
 
 impl<'a> FilteredList<'a> {
-    /// The matching tasks from `start` on, with their slots. Ends early if the budget is exceeded.
-    fn walk(&self, start: WalkStart) -> impl Iterator<Item = (usize, &'a Row)> + use<'a> {
-        let (rows, filter, budget) = (self.rows, self.filter, self.budget);
+    /// The matching tasks from `start` on. Ends early if the budget is exceeded.
+    fn walk(&self, start: WalkStart) -> impl Iterator<Item = RowRef<'a>> + use<'a> {
+        let (rows, range, filter, budget) = (self.rows, self.range, self.filter, self.budget);
+        let mut last_block = (usize::MAX, false);
+        let may_have_finished = move |slot: &usize| {
+            let number = slot / ROWS_PER_BLOCK;
+            if last_block.0 != number {
+                last_block = (number, rows.block(number).is_some_and(|block| block.may_have_finished(filter)));
+            }
+            last_block.1
+        };
         SlotWalk::new(self.lists, self.statuses, start)
+            .take_while(move |slot| range.contains(*slot))
+            .filter(may_have_finished)
             .take_while(|_| budget.count_row())
-            .filter_map(move |slot| Some((slot, rows.get(slot)?)))
-            .filter(move |(_, row)| filter.matches(row))
+            .filter_map(|slot| rows.get(slot))
+            .filter(|row| row.matches(filter))
     }
 
     /// Finds the page that begins at the cursor of the request. `total` is the number of all matching tasks.
@@ -162,7 +162,8 @@ impl<'a> FilteredList<'a> {
         // the walk need not look for more.
         let total_matching = usize::try_from(total).unwrap_or(usize::MAX);
         let wanted = limit.saturating_add(1).min(total_matching);
-        let mut items: Vec<Row> = self.walk(page_start).take(wanted).map(|(_, row)| row.clone()).collect();
+        let mut items: Vec<Row> =
+            self.walk(page_start).take(wanted).filter_map(RowRef::row).map(Cow::into_owned).collect();
         let has_more = items.len() > limit;
         items.truncate(limit);
         let has_others = request.cursor.is_some() && items.len() < total_matching;
@@ -180,8 +181,10 @@ impl<'a> FilteredList<'a> {
 
     /// The start of the walk that finds the page, and the start of the walk in the opposite direction.
     fn walk_starts(&self, request: &PageRequest) -> (WalkStart, WalkStart) {
-        let up = |slot| (WalkStart::UpFrom(slot), WalkStart::DownBefore(slot));
-        let down = |slot| (WalkStart::DownBefore(slot), WalkStart::UpFrom(slot));
+        let from = |slot: usize| WalkStart::UpFrom(slot.max(self.range.from));
+        let before = |slot: usize| WalkStart::DownBefore(slot.min(self.range.until));
+        let up = |slot| (from(slot), before(slot));
+        let down = |slot| (before(slot), from(slot));
         match (request.order, request.cursor.map(|cursor| (cursor.side, cursor.key))) {
             (Order::Asc, None) => up(0),
             (Order::Desc, None) => down(self.rows.len()),

@@ -21,41 +21,45 @@ pub struct RunOutcome {
 
 /// The fields that no event changes.
 #[derive(Debug)]
-struct FixedFields {
-    id: TaskId,
+pub(super) struct FixedFields {
+    pub(super) id: TaskId,
     /// Contains the owner, the kind and the queue.
-    counter_key: Arc<CounterKey>,
-    title: Box<str>,
-    created_at: Timestamp,
-    created_position: Position,
-    priority: i32,
-    max_attempts: u32,
-    /// The index of the task in the list of its owner's tasks.
-    index_in_owner: usize,
-    optional: Option<Box<OptionalFields>>,
+    pub(super) counter_key: Arc<CounterKey>,
+    pub(super) title: Box<str>,
+    pub(super) created_at: Timestamp,
+    pub(super) created_position: Position,
+    pub(super) priority: i32,
+    pub(super) max_attempts: u32,
+    /// The index of the task in the list of the tasks with its counter key.
+    pub(super) index_in_list: usize,
+    pub(super) optional: Option<Box<OptionalFields>>,
 }
 
 /// The fields that only few tasks have. They are apart so that the other tasks take less memory.
 #[derive(Debug, Default, PartialEq)]
-struct OptionalFields {
-    labels: BTreeMap<String, String>,
-    parent: Option<TaskId>,
-    run_at: Option<Timestamp>,
-    timeout_s: Option<u64>,
-    unique_key: Option<Box<str>>,
-    concurrency_key: Option<Arc<str>>,
+pub(super) struct OptionalFields {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) parent: Option<TaskId>,
+    pub(super) run_at: Option<Timestamp>,
+    pub(super) timeout_s: Option<u64>,
+    pub(super) unique_key: Option<Box<str>>,
+    pub(super) concurrency_key: Option<Arc<str>>,
 }
 
 /// An optional instant that takes eight bytes; `Option<Timestamp>` takes sixteen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OptionalTimestamp(i64);
+pub(super) struct OptionalTimestamp(i64);
 
 impl OptionalTimestamp {
     /// No instant. The number lies before every [`Timestamp`].
-    const NONE: Self = Self(i64::MIN);
+    pub(super) const NONE: Self = Self(i64::MIN);
 
-    const fn some(at: Timestamp) -> Self {
+    pub(super) const fn some(at: Timestamp) -> Self {
         Self(at.as_micros())
+    }
+
+    pub(super) const fn of_micros(micros: i64) -> Self {
+        Self(micros)
     }
 
     fn get(self) -> Option<Timestamp> {
@@ -63,25 +67,27 @@ impl OptionalTimestamp {
     }
 }
 
-/// One task. A clone increments some reference counts; the only text that it copies is the lease hash.
+/// One task. A clone increments some reference counts, and copies no text.
 #[derive(Clone, Debug)]
 pub struct Row {
-    fixed: Arc<FixedFields>,
-    worker: Option<Arc<str>>,
+    pub(super) fixed: Arc<FixedFields>,
+    pub(super) worker: Option<Arc<str>>,
     /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal.
-    lease_hash: Option<Box<str>>,
-    started_at: OptionalTimestamp,
-    finished_at: OptionalTimestamp,
-    retry_at: OptionalTimestamp,
-    outcome: Option<Arc<RunOutcome>>,
-    cancel: Option<Arc<CancelView>>,
-    progress: Option<Arc<Progress>>,
-    revision: Revision,
-    position: Position,
+    pub(super) lease_hash: Option<Arc<str>>,
+    pub(super) started_at: OptionalTimestamp,
+    pub(super) finished_at: OptionalTimestamp,
+    pub(super) retry_at: OptionalTimestamp,
+    pub(super) outcome: Option<Arc<RunOutcome>>,
+    pub(super) cancel: Option<Arc<CancelView>>,
+    pub(super) progress: Option<Arc<Progress>>,
+    pub(super) revision: Revision,
+    pub(super) position: Position,
     /// Position of the `Completed` that ended the present run; 0 while the run is not over.
-    ended_position: Position,
-    attempt: u32,
-    status: Status,
+    pub(super) ended_position: Position,
+    pub(super) attempt: u32,
+    pub(super) status: Status,
+    /// The index of the row in its block.
+    pub(super) index_in_block: u16,
 }
 
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
@@ -92,7 +98,7 @@ impl Row {
         created: &Created,
         recorded: &Fact,
         counter_key: Arc<CounterKey>,
-        index_in_owner: usize,
+        index_in_list: usize,
     ) -> Self {
         let optional = OptionalFields {
             labels: created.labels.clone(),
@@ -110,7 +116,7 @@ impl Row {
             created_position: recorded.position,
             priority: created.priority,
             max_attempts: created.max_attempts,
-            index_in_owner,
+            index_in_list,
             optional: (optional != OptionalFields::default()).then(|| Box::new(optional)),
         };
         Self {
@@ -128,6 +134,7 @@ impl Row {
             ended_position: Position(0),
             attempt: 0,
             status: Status::initial(created),
+            index_in_block: 0,
         }
     }
 
@@ -232,8 +239,16 @@ impl Row {
         &self.fixed.counter_key
     }
 
-    pub(super) fn index_in_owner(&self) -> usize {
-        self.fixed.index_in_owner
+    pub(super) fn optional_fields(&self) -> Option<&OptionalFields> {
+        self.fixed.optional.as_deref()
+    }
+
+    pub(super) const fn shared_worker(&self) -> Option<&Arc<str>> {
+        self.worker.as_ref()
+    }
+
+    pub(super) fn index_in_list(&self) -> usize {
+        self.fixed.index_in_list
     }
 
     /// The priority: the higher one starts first.

@@ -2,12 +2,13 @@
 
 use super::Views;
 use super::bell::{BellCounters, Unseen};
+use super::block::RowRef;
 use super::counters::Counts;
 use super::filter::Filter;
 use super::page::{PageSource, RowBudget};
-use super::query::{Snapshot, sum_of_statuses};
-use super::row::Row;
+use super::query::Snapshot;
 use super::scope::Scope;
+use super::selection::Selection;
 use crate::task::{Position, Status};
 
 /// How many tasks have each status, and how many have ended after a position.
@@ -18,27 +19,36 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn of<'a>(rows: impl Iterator<Item = &'a Row>, seen: Position) -> Self {
-        let mut tally = Self::default();
-        for row in rows {
-            tally.counts[row.status() as usize] += 1;
-            if row.ended_position().is_some_and(|at| at > seen) {
-                tally.unseen.add(row.status());
-            }
+    fn add(&mut self, row: RowRef, seen: Position) {
+        let Some(status) = row.status() else { return };
+        self.counts[status as usize] += 1;
+        if row.ended_position().is_some_and(|at| at > seen) {
+            self.unseen.add(status);
         }
-        tally
     }
 
     const fn counters(self, position: Position, seen: Position) -> BellCounters {
         BellCounters { position, counts: self.counts, unseen: self.unseen, seen }
+    }
+
+    /// The part of the tally that has the statuses of the filter.
+    fn of_statuses(mut self, filter: &Filter) -> Self {
+        let mut unseen = Unseen::default();
+        for status in Status::ALL {
+            if filter.matches_status(status) {
+                unseen.add_count(status, self.unseen.of(status));
+            } else {
+                self.counts[status as usize] = 0;
+            }
+        }
+        Self { unseen, ..self }
     }
 }
 
 impl Views {
     /// The bell of this scope. If the scope is not the tasks of one owner, `unseen` counts from what the viewer has seen.
     ///
-    /// It takes a few microseconds for everyone and for one owner, with any number of tasks. For several owners it reads their
-    /// final tasks; a request should use [`Views::counters_within`], which bounds that.
+    /// It reads no task: it takes a few microseconds for everyone and for one owner, with any number of tasks.
     #[must_use]
     pub fn bell(&self, scope: &Scope, viewer: &str) -> BellCounters {
         let (position, seen, filter) = (self.position, self.seen_by(viewer), Filter::of(scope.clone()));
@@ -59,10 +69,10 @@ impl Views {
         if filter.owner.len() <= 1 && *filter == Filter::of(scope.clone()) {
             return Some(self.bell(&scope, viewer));
         }
-        if self.rows_to_tally(filter) > budget.limit() as u64 {
+        let seen = self.seen_for(filter, viewer);
+        if self.rows_to_tally(filter, seen) > budget.limit() as u64 {
             return None;
         }
-        let seen = self.seen_for(filter, viewer);
         let tally = self.tally(filter, seen, budget);
         (!budget.is_exceeded()).then(|| tally.counters(self.position, seen))
     }
@@ -82,35 +92,57 @@ impl Views {
     }
 
     /// How many rows [`Views::tally`] reads.
-    fn rows_to_tally(&self, filter: &Filter) -> u64 {
-        let candidates = self.matching_counts(&Filter { owner: filter.owner.clone(), ..Filter::default() });
-        match walked_statuses(filter) {
-            Some(statuses) => sum_of_statuses(&Filter { status: statuses, ..Filter::default() }, candidates),
-            None => 0,
+    fn rows_to_tally(&self, filter: &Filter, seen: Position) -> u64 {
+        let selection = self.select(filter);
+        match selection.counts {
+            Some(_) if seen == Position(0) || self.unseen_of(filter, &selection, seen).is_some() => 0,
+            Some(_) => self.candidates(&of_final_tasks(filter), &selection),
+            None => self.candidates(filter, &selection),
         }
     }
 
-    /// Counts the matching tasks. If the counters know how many have each status, only final tasks are read, for `unseen`.
+    /// Counts the matching tasks. If the indexes know how many have each status, only final tasks are read, and only if there
+    /// is a window of time.
     fn tally(&self, filter: &Filter, seen: Position, budget: &RowBudget) -> Tally {
-        let walked = walked_statuses(filter).map_or_else(Tally::default, |status| {
-            let filter = Filter { status, ..filter.clone() };
-            self.page_source(&filter, budget).tally(&filter, seen)
+        let selection = self.select(filter);
+        let Some(counts) = selection.counts else { return self.page_source(filter, budget).tally(filter, seen) };
+        let unseen = self.unseen_of(filter, &selection, seen).unwrap_or_else(|| {
+            if seen == Position(0) {
+                return ends_of(counts);
+            }
+            let filter = of_final_tasks(filter);
+            self.page_source(&filter, budget).tally(&filter, seen).unseen
         });
-        if filter.needs_scan() {
-            return walked;
+        Tally { counts, unseen }.of_statuses(filter)
+    }
+
+    /// How many of the selected tasks ended after `seen`. `None` if only the tasks can tell.
+    fn unseen_of(&self, filter: &Filter, selection: &Selection, seen: Position) -> Option<Unseen> {
+        if filter.has_created_window() || filter.has_finished_window() {
+            return None;
         }
-        let mut counts = self.matching_counts(filter);
-        for status in Status::ALL.into_iter().filter(|status| !filter.matches_status(*status)) {
-            counts[status as usize] = 0;
-        }
-        Tally { counts, ..walked }
+        self.ends_after(selection.keys.as_deref(), seen)
     }
 }
 
-/// The statuses of the tasks that a count reads; `None` if it reads none.
-fn walked_statuses(filter: &Filter) -> Option<Vec<Status>> {
-    let is_walked = |status: &Status| filter.matches_status(*status) && (filter.needs_scan() || status.is_final());
-    Some(Status::ALL.into_iter().filter(is_walked).collect()).filter(|statuses: &Vec<Status>| !statuses.is_empty())
+/// All tasks with these counts that are final.
+fn ends_of(counts: Counts) -> Unseen {
+    let mut ends = Unseen::default();
+    for status in Status::ALL {
+        ends.add_count(status, counts[status as usize]);
+    }
+    ends
+}
+
+/// The filter for the final tasks among those that match. No task matches it if the filter has other statuses only.
+fn of_final_tasks(filter: &Filter) -> Filter {
+    let is_wanted = |status: &Status| status.is_final() && filter.matches_status(*status);
+    let status: Vec<Status> = Status::ALL.into_iter().filter(is_wanted).collect();
+    if status.is_empty() {
+        // No task has an owner without a name.
+        return Filter { owner: vec![String::new()], ..filter.clone() };
+    }
+    Filter { status, ..filter.clone() }
 }
 
 impl Snapshot {
@@ -126,6 +158,8 @@ impl Snapshot {
 impl PageSource<'_> {
     /// Counts the matching tasks. The count is incomplete if the budget [is exceeded](RowBudget::is_exceeded).
     fn tally(&self, filter: &Filter, seen: Position) -> Tally {
-        Tally::of(self.matching(filter), seen)
+        let mut tally = Tally::default();
+        self.for_each_match(filter, |_, row| tally.add(row, seen));
+        tally
     }
 }

@@ -177,7 +177,7 @@ fn after_the_run_queue_was_made_anew_each_queued_task_is_taken_once_and_the_limi
     fixture.in_flight.forget_held_positions();
     fixture.queue = fixture.queue.new_with_same_limits();
     for row in fixture.views.rows() {
-        fixture.queue.apply_change(None, row, None);
+        fixture.queue.apply_change(None, &row, None);
     }
     assert_eq!(fixture.next(), None, "the start of the first is not answered, and the limit is one");
     fixture.execute(id, &start("w"));

@@ -98,7 +98,7 @@ fn any_sequence_of_events_folds_to_one_state_in_the_rules_and_in_the_views() {
             task = evolve(task, &event);
             fixture.log.record_task(id, event.clone(), "ann");
             fixture.apply_new_events();
-            let row = fixture.views.get(id).map(Common::of_row);
+            let row = fixture.views.get(id).map(|row| Common::of_row(&row));
             assert_eq!(task.as_ref().map(Common::of_task), row, "seed {seed}, after {event:?} on {before:?}");
             let counts = fixture.views.counters("ann").counts;
             assert_eq!(

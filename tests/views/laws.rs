@@ -14,7 +14,7 @@ use taskbell::views::{
 use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
 use super::oracle::{ExpectedTask, Oracle};
 
-fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
+pub(super) fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
     let some = |rng: &mut StdRng, all: &[&str], p: f64| -> Vec<String> {
         all.iter().filter(|_| rng.random_bool(p)).map(|one| (*one).to_owned()).collect()
     };
@@ -50,11 +50,11 @@ fn ids(page: &Page) -> Vec<String> {
     page.items.iter().map(|row| row.id().to_string()).collect()
 }
 
-type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
+pub(super) type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
 
 /// Requests the pages up to the last and back to the first, with cursors as text, and compares them with the expected
 /// tasks.
-fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usize) {
+pub(super) fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usize) {
     let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
     if order == Order::Desc {
         expected.reverse();
@@ -84,7 +84,14 @@ fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usi
     }
 }
 
-fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filters: usize) {
+pub(super) fn check_pages(
+    views: &Views,
+    oracle: &Oracle,
+    rng: &mut StdRng,
+    log: &Log,
+    filters: usize,
+    any_filter: fn(&mut StdRng, &Log) -> Filter,
+) {
     let whole = views.snapshot();
     for _ in 0..filters {
         let filter = any_filter(rng, log);
@@ -106,7 +113,14 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
 
 /// Asserts that the bells of everyone and of some owners, and the counters within random filters, are those of the oracle for
 /// each viewer, from the live views and from a snapshot.
-fn check_counters(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filters: usize) {
+pub(super) fn check_counters(
+    views: &Views,
+    oracle: &Oracle,
+    rng: &mut StdRng,
+    log: &Log,
+    filters: usize,
+    any_filter: fn(&mut StdRng, &Log) -> Filter,
+) {
     let viewers = [&OWNERS[..], &["nobody"]].concat();
     let some = |owners: &[&str]| Scope::Owners(owners.iter().map(|owner| (*owner).to_owned()).collect());
     let scopes = [Scope::Everyone, some(&[]), some(&["ann"]), some(&["nobody"]), some(&["bob", "dan", "bob"])];
@@ -130,7 +144,7 @@ fn check_counters(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, f
 /// order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
-    views.rows().for_each(|row| anew.apply_change(None, row, None));
+    views.rows().for_each(|row| anew.apply_change(None, &row, None));
     for mut pending in [followed.clone(), anew] {
         for (kind, queue) in KINDS.iter().flat_map(|kind| QUEUES.map(|queue| (kind, queue))) {
             let wants = WorkOffer { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
@@ -205,8 +219,8 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             check_run_queue(&views, &pending, &oracle);
             check_queues(&views, &oracle);
             if recorded.position.0 % 25 == 0 {
-                check_pages(&views, &oracle, &mut rng, &log, 3);
-                check_counters(&views, &oracle, &mut rng, &log, 6);
+                check_pages(&views, &oracle, &mut rng, &log, 3, any_filter);
+                check_counters(&views, &oracle, &mut rng, &log, 6, any_filter);
                 kept.push((views.snapshot(), oracle.clone()));
             }
         }
@@ -245,8 +259,8 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
         let there = oracle.tasks.iter().any(|entry| entry.doc["status"] == status.name());
         assert!(there, "the history has no {} task", status.name());
     }
-    check_pages(&views, &oracle, &mut rng, &log, 25);
-    check_counters(&views, &oracle, &mut rng, &log, 50);
+    check_pages(&views, &oracle, &mut rng, &log, 25, any_filter);
+    check_counters(&views, &oracle, &mut rng, &log, 50, any_filter);
     check_run_queue(&views, &pending, &oracle);
 }
 

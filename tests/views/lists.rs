@@ -29,7 +29,7 @@ fn after_and_before_leave_out_the_instant_itself() {
         (Filter { finished_after: Some(finished), ..all.clone() }, false),
         (Filter { finished_before: Some(finished.plus(micro)), ..all.clone() }, true),
     ] {
-        assert_eq!(filter.matches(row), matches, "{filter:?}");
+        assert_eq!(filter.matches(&row), matches, "{filter:?}");
     }
 }
 

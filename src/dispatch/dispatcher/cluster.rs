@@ -23,7 +23,7 @@ use crate::store::auxiliary::{
 use crate::store::{AppendError, EventStore, Head, new_id, now};
 use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Position, TaskId};
-use crate::views::{Filter, Row, Snapshot};
+use crate::views::{Filter, Snapshot};
 
 use super::{Dispatcher, system_command};
 
@@ -239,9 +239,9 @@ impl Dispatcher {
     /// Tracks the active attempts of the views, and no others. Attempts that were tracked before keep their times.
     pub(super) fn track_active_attempts(&mut self, snapshot: &Snapshot) {
         let Some(cluster) = &mut self.cluster else { return };
-        let (all, now) = (Filter::default(), Instant::now());
+        let (open, now) = (Filter::of_open_tasks(), Instant::now());
         let mut active = HashSet::new();
-        for row in snapshot.matching(&all).filter(|row| row.status().is_active()) {
+        for row in snapshot.matching(&open).filter(|row| row.status().is_active()) {
             let attempt = (row.id(), row.attempt());
             active.insert(attempt);
             cluster.servers.attempt_started(attempt, self.policies.lease_time(row.kind()), now);
@@ -272,8 +272,11 @@ impl Dispatcher {
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.store.is_caught_up()) else { return };
         let expired = cluster.servers.take_expired(Instant::now());
         let commands = expired.into_iter().map(|(task, attempt)| {
-            let is_local =
-                self.reader.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER_PREFIX));
+            let is_local = self
+                .reader
+                .views()
+                .get(task)
+                .is_some_and(|row| row.worker().is_some_and(|worker| worker.starts_with(LOCAL_WORKER_PREFIX)));
             let message = if is_local {
                 "its server sent no record during the lease time"
             } else {

@@ -73,7 +73,7 @@ fn lost_with_former_process(worker: &str, reader: &ViewsReader) -> Vec<Execute> 
     };
     let views = reader.views();
     let is_former = |former: &str| former.starts_with(LOCAL_WORKER_PREFIX) && former != worker;
-    let active = views.rows().filter(|row| row.status().is_active());
+    let active = views.active_rows();
     let lost = active.filter(|row| row.worker().is_some_and(is_former)).map(|row| {
         let command = Command::LoseAttempt { attempt: row.attempt(), error: error.clone(), progress: None };
         system_command(row.id(), command)

@@ -27,17 +27,18 @@ impl Dispatcher {
             )
         };
         self.position = snapshot.position();
+        let open = Filter::of_open_tasks();
         self.in_flight.forget_held_positions();
         {
             let mut queue = self.queue_and_offers.reset_run_queue();
             queue.pause_all(&queues);
-            // A new queue doesn't change for a task that is final.
-            let needs_all = self.cluster.is_some();
-            for row in snapshot.matching(&Filter::default()).filter(|row| needs_all || !row.status().is_final()) {
-                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
-                    queue.apply_change_deferred(None, row, None);
+            // A new queue doesn't change for a task that is final. On a cluster, such a task must end what was postponed for it.
+            let all = Filter::default();
+            for row in snapshot.matching(if self.cluster.is_some() { &all } else { &open }) {
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(&row)) {
+                    queue.apply_change_deferred(None, &row, None);
                 } else {
-                    queue.apply_change(None, row, None);
+                    queue.apply_change(None, &row, None);
                 }
             }
         }
@@ -49,8 +50,8 @@ impl Dispatcher {
             self.send_local_directive(task, Directive::Lost);
         }
         self.track_active_attempts(&snapshot);
-        for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
-            self.restore_lease(row, now);
+        for row in snapshot.matching(&open).filter(|row| row.status().is_active()) {
+            self.restore_lease(&row, now);
         }
     }
 
@@ -84,5 +85,5 @@ fn ended_attempts(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32
     let is_over =
         |row: &Row, attempt| row.attempt() > attempt || (row.attempt() == attempt && !row.status().is_active());
     let attempts = attempts.into_iter();
-    attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(row, *attempt))).collect()
+    attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(&row, *attempt))).collect()
 }

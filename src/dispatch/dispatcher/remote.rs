@@ -1,5 +1,6 @@
 //! The dispatcher's side of workers outside the process: their requests for leases and their heartbeats, which may wait.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler};
@@ -142,7 +143,8 @@ impl Dispatcher {
     pub(super) fn release_unknown_start(&self, start: &PendingStart, ctx: &mut Context<Self>) {
         let secret_hash = start.secret_hash();
         // Views that don't show the start yet show the attempt before it.
-        let attempt_of = |row: &Row| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
+        let attempt_of =
+            |row: Cow<Row>| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
         let Some(attempt) = self.reader.views().get(start.task).map(attempt_of) else { return };
         let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
         let finish = Command::Finish { attempt, lease_hash: Some(secret_hash), end, progress: None, output: None };

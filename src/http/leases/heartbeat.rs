@@ -1,5 +1,6 @@
 //! `POST /v1/leases/heartbeat`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix::dev::RecipientRequest;
@@ -169,8 +170,9 @@ fn send_progress(
     progress: Progress,
 ) -> Option<RecipientRequest<ReportProgress>> {
     let LeaseRenewal { task, attempt, ref secret_hash, .. } = *renewal;
-    let is_holder =
-        |row: &Row| row.attempt() == attempt && row.lease_hash() == Some(secret_hash) && row.worker() == Some(worker);
+    let is_holder = |row: Cow<Row>| {
+        row.attempt() == attempt && row.lease_hash() == Some(secret_hash) && row.worker() == Some(worker)
+    };
     let is_held = state.reader.views().get(task).is_some_and(is_holder);
     is_held.then(|| state.progress_recipient.send(ReportProgress { task, attempt, progress }))
 }

@@ -135,7 +135,7 @@ mod tests {
             store.append(Append { stream: StreamName::task(task), expected, events: vec![event] }).await.unwrap();
             let last = store.read_all(Position(views.position().0), 1).await.unwrap().remove(0);
             views.apply(&last);
-            cluster.defer_foreign(views.get(task).unwrap());
+            cluster.defer_foreign(&views.get(task).unwrap());
             are_deferred.push(cluster.foreign.tasks.next_deadline().is_some());
         }
         assert_eq!(are_deferred, [true, false]);

@@ -1,6 +1,7 @@
 //! Heartbeats for unknown leases. Another server may have granted such a lease a moment ago, and this server may not have
 //! received its `Started` event yet. Then it must not answer that the lease is lost.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -44,7 +45,7 @@ impl Dispatcher {
             if self.cluster.is_none() || self.leases.has_lease(lease.task, lease.attempt) {
                 continue;
             }
-            let row = self.reader.views().get(lease.task).cloned();
+            let row = self.reader.views().get(lease.task).map(Cow::into_owned);
             match row.filter(|row| row.attempt() >= lease.attempt) {
                 Some(row) if row.status().is_active() => self.restore_lease(&row, Instant::now()),
                 Some(_) => {}
