@@ -65,13 +65,11 @@ pub async fn create_unless_key_held(
         return registry.execute(request).await.map(|receipt| Accepted::New(id, Box::new(receipt)));
     };
     let mut guard = keys.lock(key.clone()).await;
-    match holder(views, &key, &mut guard) {
-        Some(holder) => Ok(Accepted::KeyHeld(holder)),
-        None => {
-            let executed = Box::pin(execute_locked(registry, views, guard, request)).await;
-            executed.map(|receipt| Accepted::New(id, Box::new(receipt)))
-        }
+    if let Some(holder) = holder(views, &key, &mut guard) {
+        return Ok(Accepted::KeyHeld(holder));
     }
+    let executed = Box::pin(execute_locked(registry, views, guard, request)).await;
+    executed.map(|receipt| Accepted::New(id, Box::new(receipt)))
 }
 
 /// Begins another run of a final task. The task takes its unique key again.

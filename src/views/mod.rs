@@ -232,7 +232,7 @@ impl Views {
     /// All tasks, in the order of their creation.
     #[cfg(feature = "testing")]
     pub fn rows(&self) -> impl Iterator<Item = Cow<'_, Row>> {
-        self.rows.iter().filter_map(RowRef::row)
+        self.rows.iter().filter_map(block::RowRef::row)
     }
 
     /// The tasks whose attempt runs, in the order of their creation.
