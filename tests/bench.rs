@@ -52,6 +52,24 @@ fn every_phase_has_figures_and_every_task_is_checked_in_the_log() {
 }
 
 #[test]
+fn the_phase_sockets_has_figures_with_and_without_sockets() {
+    let said = json(&bench(&["--json", "--phase", "sockets", "--sockets", "12"]));
+    is_positive(
+        &said["figures"],
+        &[
+            "sockets_none_1_p50_ms",
+            "sockets_own_8_p99_ms",
+            "sockets_others_8_p50_ms",
+            "sockets_ratio_own_1_p50",
+            "sockets_own_1_frames_per_s",
+            "sockets_own_8_last_socket_p50_ms",
+            "sockets_idle_last_socket_p99_ms",
+        ],
+    );
+    assert!(said["tasks_checked"].as_u64().is_some_and(|tasks| tasks > 0), "{said:#}");
+}
+
+#[test]
 fn several_runs_of_one_phase_give_a_table_with_medians() {
     let output = bench(&["--phase", "drain", "--n", "100", "--runs", "2", "--store", "memory"]);
     let text = String::from_utf8_lossy(&output.stdout);

@@ -53,6 +53,22 @@ impl ServerAddress {
         let host = HeaderValue::try_from(&host_and_port).map_err(|_| invalid())?;
         Ok(Self { url: url.trim_end_matches('/').to_owned(), host_and_port, host, token: token.transpose()? })
     }
+
+    /// Host and port, like `127.0.0.1:7070`.
+    pub(super) fn host_and_port(&self) -> &str {
+        &self.host_and_port
+    }
+
+    /// The request that opens a websocket.
+    pub(super) fn websocket_request(&self, path: &str) -> String {
+        let token = self.token.as_ref().and_then(|token| token.to_str().ok());
+        let authorization = token.map_or_else(String::new, |token| format!("Authorization: {token}\r\n"));
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n",
+            self.host_and_port
+        )
+    }
 }
 
 /// A response of the server, with any status.

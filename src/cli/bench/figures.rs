@@ -38,6 +38,11 @@ impl Figures {
         }
     }
 
+    /// The value of a figure in the last run that has it.
+    pub(super) fn last(&self, name: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.name == name)?.values.last().copied()
+    }
+
     /// The median of a figure over all runs; `None` if the figure was not measured.
     pub(super) fn median(&self, name: &str) -> Option<f64> {
         self.figures.iter().find(|figure| figure.name == name).map(|figure| median_min_max(&figure.values).0)

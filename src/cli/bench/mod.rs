@@ -10,10 +10,12 @@ mod check;
 mod cluster;
 mod connection;
 mod figures;
+mod idle_sockets;
 mod load;
 mod pending;
 mod phases;
 mod server;
+mod sockets;
 mod store;
 mod worker;
 
@@ -42,7 +44,7 @@ use worker::WorkerConnections;
 /// Measures a server.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Phases to run, separated by commas [default: all]
+    /// Phases to run, separated by commas [default: all but sockets]
     #[arg(long, value_enum, value_name = "PHASE,…", value_delimiter = ',')]
     phase: Vec<Phase>,
     /// Number of tasks that are queued when the drain phase starts [default: 100000]
@@ -57,6 +59,9 @@ pub struct Bench {
     /// Numbers of queued tasks for the pending phase, separated by commas [default: 1000,1000000]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     pending: Option<Vec<u64>>,
+    /// Number of websockets in the phase sockets [default: 2000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=15_000))]
+    sockets: Option<u64>,
     /// Log of the measured server: sqlite, memory, or the address of a cluster. With a cluster, only the live phase runs: on
     /// an embedded log, on one server with the cluster, and on two servers with the cluster
     #[arg(long, env = "TASKBELL_BENCH_STORE", value_name = "STORE", default_value = "sqlite", hide_env_values = true)]
@@ -97,6 +102,8 @@ enum Phase {
     Cancel,
     /// Time to take a lease while few and while many tasks are queued
     Pending,
+    /// Create and read tasks while many websockets are open. A named server must allow that many of one subject and address
+    Sockets,
 }
 
 /// The phases of a run, and the amount of work in each phase.
@@ -123,6 +130,10 @@ struct BenchPlan {
     pending_sizes: Vec<u64>,
     /// The number of leases in each measurement of the pending phase.
     timed_leases: u64,
+    /// The number of websockets in the sockets phase.
+    sockets: usize,
+    /// The number of changes for idle websockets in the sockets phase.
+    idle_changes: u32,
     worker: WorkerConnections,
 }
 
@@ -240,6 +251,8 @@ impl Bench {
                 cancels: 20,
                 pending_sizes: pending(&[100, 2000]),
                 timed_leases: 100,
+                sockets: to_usize(self.sockets.unwrap_or(20)),
+                idle_changes: 2,
                 worker,
             };
         }
@@ -255,6 +268,8 @@ impl Bench {
             cancels: 500,
             pending_sizes: pending(&[1000, 1_000_000]),
             timed_leases: 2000,
+            sockets: to_usize(self.sockets.unwrap_or(2000)),
+            idle_changes: 20,
             worker,
         }
     }
@@ -311,6 +326,9 @@ fn new_scope(server: &Server) -> RunScope {
 async fn run_shared_phases(server: &Server, plan: &BenchPlan, figures: &mut Figures) -> Result<u64, CommandError> {
     let scope = new_scope(server);
     let after = check::head_position(&mut LoadConnection::open(&scope.server).await?).await?;
+    if plan.phases.contains(&Phase::Sockets) {
+        sockets::run(server, &scope, plan, figures).await?;
+    }
     let mut runner = PhaseRunner::new(server, scope.clone(), plan, figures);
     let drained = runner.run().await?;
     let cancelled = if plan.phases.contains(&Phase::Cancel) { cancel::run(&scope, plan, figures).await? } else { 0 };

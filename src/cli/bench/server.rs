@@ -14,6 +14,9 @@ use crate::cli::demo::TemporaryFolder;
 
 /// The longest time that the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The settings of the phase sockets: all of them come from one address and are those of one subject.
+const SOCKET_LIMITS: [&str; 6] =
+    ["--max-sockets", "16000", "--max-sockets-per-subject", "16000", "--max-sockets-per-address", "16000"];
 /// The number of lines from the end of the server's stderr that a failure shows.
 const STDERR_LINES: usize = 5;
 
@@ -44,7 +47,7 @@ impl Server {
         Self { address, process: None }
     }
 
-    /// Starts this program as a server with default settings and this store, and waits until it listens.
+    /// Starts this program as a server with this store, and with default settings except for the number of websockets, and waits until it listens.
     ///
     /// # Errors
     /// The process can't be started, or it did not listen within 30 s.
@@ -57,6 +60,7 @@ impl Server {
             command.env_remove(name);
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.args(SOCKET_LIMITS);
         match store {
             BenchStore::Embedded(kind) => command.args(["--data", "data", "--store", kind.name()]),
             // The address may contain a password, and `ps` shows flags to all users.
