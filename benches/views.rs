@@ -8,8 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::value::to_raw_value;
-use taskbell::store::{Hash, Meta, Recorded, StreamName, Via};
+use taskbell::store::{Fact, Meta, StreamName, Via};
 use taskbell::task::event::{Completed, Created, Event, Outcome, Started, TaskError};
 use taskbell::task::{Position, Revision, Status, TaskId, Timestamp};
 use taskbell::views::{Filter, Order, PageRequest, RowBudget, Views};
@@ -55,7 +54,7 @@ struct Source {
     next: u64,
     random: u64,
     position: u64,
-    template: Recorded,
+    meta: Meta,
 }
 
 impl Source {
@@ -67,21 +66,7 @@ impl Source {
             causation_id: None,
             request_id: None,
         };
-        let template = Recorded {
-            position: Position(0),
-            stream: StreamName::task(TaskId::from_uuid(Uuid::nil())),
-            revision: Revision(0),
-            id: Uuid::nil(),
-            event_type: "Created",
-            version: 1,
-            time: start_of_log(),
-            raw_meta: to_raw_value(&meta).unwrap(),
-            meta,
-            event: Event::Started(Started { attempt: 1, worker: String::new(), lease_hash: String::new() }).into(),
-            hash: Hash::ZERO,
-            raw_data: to_raw_value("").unwrap(),
-        };
-        Self { plain, next: 0, random: 0x9E37_79B9_7F4A_7C15, position: 0, template }
+        Self { plain, next: 0, random: 0x9E37_79B9_7F4A_7C15, position: 0, meta }
     }
 
     fn random(&mut self, below: u64) -> u64 {
@@ -103,18 +88,16 @@ impl Source {
         text
     }
 
-    fn record(&mut self, id: TaskId, revision: u64, event: Event) -> Recorded {
+    fn record(&mut self, id: TaskId, revision: u64, event: Event) -> Fact {
         self.position += 1;
-        Recorded {
+        Fact {
             position: Position(self.position),
             stream: StreamName::task(id),
             revision: Revision(revision),
+            id: Uuid::nil(),
             time: start_of_log().plus(STEP * u32::try_from(self.position).unwrap()),
+            meta: self.meta.clone(),
             event: event.into(),
-            meta: self.template.meta.clone(),
-            raw_meta: self.template.raw_meta.clone(),
-            raw_data: self.template.raw_data.clone(),
-            ..Self::new(true).template
         }
     }
 
@@ -160,7 +143,7 @@ impl Source {
     }
 
     /// The events of the next `count` tasks: the tasks are created, and then most of them run.
-    fn next_batch(&mut self, count: u64) -> Vec<Recorded> {
+    fn next_batch(&mut self, count: u64) -> Vec<Fact> {
         let ids: Vec<TaskId> = (0..count).map(|n| Self::id(self.next + n)).collect();
         let mut events = Vec::new();
         for id in &ids {

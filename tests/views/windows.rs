@@ -60,7 +60,7 @@ fn they_are_exact_too_after_the_clock_has_stepped_back_again_and_again() {
         if rng.random_bool(0.003) {
             behind = rng.random_range(0..2_000_000_000);
         }
-        recorded.time = Timestamp::from_micros(recorded.time.as_micros() - behind);
+        recorded.fact.time = Timestamp::from_micros(recorded.time.as_micros() - behind);
     }
     let steps = log.events.windows(2).filter(|pair| pair[1].time < pair[0].time).count();
     assert!(steps > 5, "{steps} steps back");
