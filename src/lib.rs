@@ -190,7 +190,8 @@ pub use http::{
 pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use store::{
-    Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,
+    Fact, Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StoredJson, StreamName, StreamSubject,
+    Via,
 };
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};

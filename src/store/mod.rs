@@ -49,7 +49,7 @@ pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 use recorded::without_gaps;
-pub use recorded::{Fact, Recorded};
+pub use recorded::{Fact, Recorded, StoredJson};
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
