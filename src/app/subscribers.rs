@@ -97,7 +97,7 @@ impl SubscriberActors {
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };
         let cascade = Cascade::new(registry, reader, store, kind_policies);
         Self {
-            dispatcher: start_once_caught_up(&threads.projection, &freshness, dispatcher),
+            dispatcher: start_once_caught_up(&threads.dispatch, &freshness, dispatcher),
             hub: Hub::start_in_arbiter(&threads.push.handle(), |_| hub),
             cascade: start_once_caught_up(&threads.reactions, &freshness, cascade),
             scheduler: start_once_caught_up(&threads.reactions, &freshness, scheduler),

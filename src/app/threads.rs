@@ -4,11 +4,11 @@ use actix::Arbiter;
 
 /// The arbiters of the actors. Each arbiter has one thread.
 pub(super) struct Threads {
-    /// For the projector and the dispatcher. The dispatcher gets the events of each batch, so on a thread of its own it would
-    /// have to be woken after each commit. No timer of it waits for more than the events of one batch.
     pub(super) projection: Arbiter,
     /// For replays, because a replay may take long.
     pub(super) replay: Arbiter,
+    /// For the dispatcher, so that its timers wait for no other actor.
+    pub(super) dispatch: Arbiter,
     /// For the hub, so that a busy hub delays only the pushes.
     pub(super) push: Arbiter,
     /// For the cascade and the scheduler.
@@ -23,6 +23,7 @@ impl Threads {
         Self {
             projection: Arbiter::new(),
             replay: Arbiter::new(),
+            dispatch: Arbiter::new(),
             push: Arbiter::new(),
             reactions: Arbiter::new(),
             shards: (0..cores).map(|_| Arbiter::new()).collect(),
@@ -31,8 +32,8 @@ impl Threads {
 
     /// Stops all arbiters and their actors. Blocks until all threads have ended.
     pub(super) fn stop(self) {
-        let Self { projection, replay, push, reactions, shards } = self;
-        for arbiter in [projection, replay, push, reactions].into_iter().chain(shards) {
+        let Self { projection, replay, dispatch, push, reactions, shards } = self;
+        for arbiter in [projection, replay, dispatch, push, reactions].into_iter().chain(shards) {
             arbiter.stop();
             // An error says that the thread panicked. Then it has ended too.
             let _ = arbiter.join();
