@@ -173,18 +173,13 @@ pub async fn accept(
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-/// Creates tasks without keys, all of them in one write: the tasks of one part of a batch. When this function returns, the tasks
-/// are durable. The results are in the order of `new`.
-pub async fn create_without_keys(
-    state: &AppState,
-    caller: &Caller,
-    new: Vec<Created>,
-    part: usize,
-) -> Vec<Result<TaskId, Problem>> {
+/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
+/// are in the order of `new`.
+pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let (mut ids, mut commands, mut permits) =
         (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()), Vec::new());
     for created in new {
-        let id = state.registry.new_task_id_of_part(part);
+        let id = state.registry.new_task_id();
         ids.push(state.open_tasks.acquire(&state.reader, &created.owner, id).map(|permit| {
             permits.extend(permit);
             commands.push(caller.command(id, Command::Create(Arc::new(created))));

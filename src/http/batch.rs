@@ -97,7 +97,7 @@ async fn create_chunks(
                 Ok((new, key)) => keyed.push((index, new, key)),
             }
         }
-        appends.push(spawn_append(state, caller, unkeyed, appends.len()));
+        appends.push(spawn_append(state, caller, unkeyed));
         tokio::task::yield_now().await;
     }
     let accepts = keyed
@@ -138,17 +138,17 @@ type Item = Result<(NewTask, Option<KeyedBody>), Problem>;
 /// New tasks without a key, each with its index in the batch.
 type TaskChunk = Vec<(usize, Created)>;
 
-/// Starts to append a chunk, which is this part of the batch; the caller awaits the result later.
+/// Starts to append a chunk; the caller awaits the result later. The appends begin in the order of the chunks, on the shard of
+/// this thread, so the tasks are created in the order of their items.
 fn spawn_append(
     state: &AppState,
     caller: &Caller,
     chunk: TaskChunk,
-    part: usize,
 ) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
     let (state, caller) = (state.clone(), caller.clone());
     actix_rt::spawn(async move {
         let (indexes, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
-        let created = accept::create_without_keys(&state, &caller, new, part).await;
+        let created = accept::create_without_keys(&state, &caller, new).await;
         indexes.into_iter().zip(created).collect()
     })
 }

@@ -137,17 +137,9 @@ impl Registry {
     /// An id for a new task. If the current thread hosts a shard, the id belongs to that shard.
     #[must_use]
     pub fn new_task_id(&self) -> TaskId {
-        self.new_task_id_of_part(0)
-    }
-
-    /// An id for a new task of this part of a batch. All tasks of a part belong to one shard, so that their events are written
-    /// together. If the current thread hosts a shard, the first part belongs to that shard, and the next ones to the shards of
-    /// other threads, which work on them at the same time.
-    #[must_use]
-    pub fn new_task_id_of_part(&self, part: usize) -> TaskId {
-        let (id, shards) = (new_id(), self.shards.len());
+        let id = new_id();
         let Some(hosted_shard) = self.hosted_shard else { return TaskId::from_uuid(id) };
-        TaskId::from_uuid(move_to_shard(id, ((hosted_shard + part) % shards) as u64, shards as u64))
+        TaskId::from_uuid(move_to_shard(id, hosted_shard as u64, self.shards.len() as u64))
     }
 
     /// Sends the command to the task's actor and waits for the answer. The events of the command are durable then.

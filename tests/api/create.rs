@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_all_fields, event_types, log_head, pointers, pointers_in};
+use super::{assert_all_fields, event_types, log_head, pointers, pointers_in, raw_http};
 
 #[tokio::test]
 async fn a_task_with_only_a_kind_gets_every_default() {
@@ -162,6 +162,41 @@ async fn a_batch_answers_in_order_and_accepts_or_refuses_each_item_by_itself() {
     let reused = by_key.iter().filter(|item| item["problem"]["code"] == "idempotency_key_reused").count();
     assert_eq!(ids.len() + reused, 3, "{by_key:?}");
     assert_eq!(server.get("/v1/tasks").await.body["total"], 3);
+}
+
+/// The items are read and appended in chunks of 200.
+#[tokio::test]
+async fn the_tasks_of_a_large_batch_are_created_in_the_order_of_its_items() {
+    let server = Server::start();
+    let is_refused = |index: usize| [0, 199, 200, 450, 999].contains(&index);
+    let item = |index: usize| json!({"kind": if is_refused(index) { "UPPER" } else { "k" }, "title": index.to_string(), "input": "x".repeat(200)});
+    let answer = server.post("/v1/tasks/batch", &json!({"items": (0..1000).map(item).collect::<Vec<_>>()})).await;
+    let items = answer.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1000);
+    let mut created = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        assert_eq!(item["id"].is_string(), !is_refused(index), "{index}: {item}");
+        created.extend(item["id"].as_str().map(|id| (id.to_owned(), index.to_string())));
+    }
+    let mut listed = Vec::new();
+    let mut page = server.get("/v1/tasks?order=asc&limit=200").await.body;
+    loop {
+        let tasks = page["items"].as_array().unwrap();
+        let text = |task: &Value, name: &str| task[name].as_str().unwrap().to_owned();
+        listed.extend(tasks.iter().map(|task| (text(task, "id"), text(task, "title"))));
+        let Some(next) = page["next"].as_str() else { break };
+        page = server.get(&format!("/v1/tasks?order=asc&limit=200&cursor={next}")).await.body;
+    }
+    assert_eq!(listed, created);
+}
+
+#[tokio::test]
+async fn a_large_batch_that_is_malformed_at_its_end_creates_nothing() {
+    let server = Server::start();
+    let item = format!(r#"{{"kind":"k","input":"{}"}}"#, "x".repeat(200));
+    let body = format!(r#"{{"items":[{}]}}]"#, vec![item; 1000].join(","));
+    raw_http::post(&server, "/v1/tasks/batch", body.as_bytes()).assert_problem(400, "malformed_json");
+    assert_eq!(log_head(&server).await["position"], 0);
 }
 
 #[tokio::test]

@@ -84,6 +84,22 @@ async fn the_same_lease_twice_in_one_batch_ends_once_by_the_first() {
     assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"]);
 }
 
+/// The items are read and executed in chunks of 250.
+#[tokio::test]
+async fn the_same_lease_in_two_chunks_of_a_batch_ends_by_the_first() {
+    let server = Server::start();
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
+    let end = |lease: &str, outcome: &str| json!({"lease": lease, "outcome": outcome, "message": "m".repeat(300)});
+    let mut items = vec![end("of nothing", "succeeded"); 600];
+    items[10] = end(&lease, "succeeded");
+    items[590] = end(&lease, "cancelled");
+    let answer = server.post("/v1/leases/finish", &json!({"items": items})).await;
+    let items = answer.body["items"].as_array().unwrap();
+    let ended: Vec<usize> = (0..600).filter(|index| items[*index]["status"] == "succeeded").collect();
+    assert_eq!((items.len(), ended), (600, vec![10, 590]), "{}", answer.text);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"]);
+}
+
 #[tokio::test]
 async fn each_item_of_a_batch_is_checked_by_itself_and_has_its_result_in_the_same_position() {
     let server = Server::start();
