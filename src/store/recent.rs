@@ -37,7 +37,8 @@ struct RecentContents {
     /// Consecutive events; the last one is the head.
     events: VecDeque<RecentEvent>,
     bytes: usize,
-    /// The position of the last event of each stream, if that event is in memory.
+    /// The position of the last event of each stream, if that event is in memory. The number of entries is bounded, so that a
+    /// client which chose names that collide would gain little.
     stream_ends: IdMap<StreamName, Position>,
 }
 
@@ -93,8 +94,8 @@ impl RecentEvents {
     }
 
     /// Adds `events`, sets the head and then notifies the receivers of [`RecentEvents::head_changes`]. The events must be
-    /// durable and must be all events after the old head up to `head`. Returns the events that are not kept any more, so that
-    /// the caller can drop them when nobody waits for it.
+    /// durable and must be all events after the old head up to `head`. Returns the events that are not kept any more. To drop
+    /// them takes time, so the caller does it after the requests have their results.
     pub(super) fn publish(&self, events: impl IntoIterator<Item = Arc<Recorded>>, head: Head) -> Vec<Arc<Recorded>> {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {

@@ -59,8 +59,8 @@ impl Deref for Recorded {
     }
 }
 
-/// JSON as a text of the log. Who makes one has read the text as JSON, or has written it; so it isn't read once more, except
-/// where it becomes a part of a longer JSON text.
+/// JSON as a text of the log. The code that creates a value has parsed the text as JSON or has written it. So the text is not
+/// parsed again, except where it becomes a part of a longer JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredJson(Box<str>);
 
@@ -97,7 +97,7 @@ impl Serialize for StoredJson {
     }
 }
 
-/// An event as the log stores it, before its JSON is decoded. The texts belong to who reads the log.
+/// An event as the log stores it, before its JSON is decoded. The texts are borrowed from the reader of the log.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEvent<'a> {

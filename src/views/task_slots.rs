@@ -19,7 +19,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct TaskSlots {
     table: HashTable<Entry>,
-    /// Random numbers. Whoever chooses ids can't know which of them have the same hash.
+    /// Random numbers, so that a client that imports a log or writes to a cluster can't choose ids with the same hash.
     keys: [u64; 2],
 }
 

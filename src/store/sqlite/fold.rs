@@ -81,7 +81,7 @@ impl Decoder {
     }
 }
 
-/// The calling thread has ended, so nobody takes further parts.
+/// The calling thread receives no further parts, because it has stopped at an error.
 struct NotTaken;
 
 /// The thread of a decoder.
@@ -97,7 +97,8 @@ struct DecoderThread {
 }
 
 impl DecoderThread {
-    /// Decodes the blocks until the last one, the first error, or until nobody takes them.
+    /// Decodes this thread's blocks. Ends after the last block, at the first error, or when the calling thread receives no
+    /// further parts.
     fn run(&self, path: &Path) {
         let reader = match ReadConnection::open(path) {
             Ok(reader) => reader,

@@ -48,7 +48,8 @@ pub(super) struct Writer {
     recent: Arc<RecentEvents>,
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
-    /// The ends of streams that were written recently; at most [`STREAMS_MAX`].
+    /// The ends of streams that were written recently; at most [`STREAMS_MAX`], so that a client which chose names that collide
+    /// would gain little.
     stream_ends: IdMap<StreamName, StreamEnd>,
     checkpointer: Checkpointer,
 }
