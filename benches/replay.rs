@@ -84,7 +84,7 @@ async fn read_log(dir: &Path, mut on_event: impl FnMut(&Recorded)) {
 /// Opens the log and computes the views from it, as a server does at its start.
 async fn rebuild_views(dir: &Path) {
     let store = EventStore::open(dir).unwrap();
-    let views = views_at(&store, store.head().position).await.unwrap();
+    let views = views_at(&store, None, store.head().position).await.unwrap();
     assert_eq!((views.position(), views.len()), (Position(EVENTS as u64), TASKS));
 }
 

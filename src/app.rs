@@ -22,6 +22,7 @@ use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::Projector;
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{Replayer, views_at};
+use crate::projection::snapshots::Snapshots;
 use crate::projection::stop::Stop;
 use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
@@ -132,6 +133,9 @@ pub struct Taskbell {
     actor_monitor: ActorMonitor,
     /// The tokio task that keeps [`Freshness`] up to date.
     freshness_task: JoinHandle<()>,
+    /// The snapshots of a log in a folder, and the tokio task that writes them.
+    snapshots: Option<Snapshots>,
+    snapshot_task: Option<JoinHandle<()>>,
     threads: Threads,
 }
 
@@ -155,7 +159,7 @@ impl Taskbell {
         options: Options,
         check: impl FnOnce(&Options, &Views) -> Result<(), StartError>,
     ) -> Result<Self, StartError> {
-        let (store, views) = open_log_and_views(&options).await?;
+        let (store, views, snapshots) = open_log_and_views(&options).await?;
         if !store.is_shared() {
             check(&options, &views)?;
         }
@@ -183,8 +187,8 @@ impl Taskbell {
         let stall_timeout = options.client_limits.socket_stall_timeout;
         let subscribers = SubscriberActors::start(parts.clone(), stall_timeout, &threads);
         let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
-        let log = parts.store.clone();
-        let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
+        let (log, of_past) = (parts.store.clone(), snapshots.clone());
+        let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log, of_past));
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
@@ -197,6 +201,9 @@ impl Taskbell {
             .map_err(|error| StartError::Io("can't start the handlers' threads", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
+        let follow =
+            |snapshots: Snapshots| actix_rt::spawn(snapshots.follow(parts.store.clone(), parts.reader.clone()));
+        let snapshot_task = snapshots.clone().map(follow);
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
@@ -205,9 +212,9 @@ impl Taskbell {
         let state = AppState {
             allowed_origins: options.allowed_origins.into(),
             public_address: Arc::new(options.public_address),
-            ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
+            ..app_state(parts, shared, &subscribers, (projector, replayer), actor_monitor.actor_health())
         };
-        Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
+        Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, snapshots, snapshot_task, threads })
     }
 
     /// Waits until the views have shown the whole log for the first time. Returns immediately unless the log is in a cluster.
@@ -317,6 +324,12 @@ impl Taskbell {
     async fn shut_down_actors(self) {
         self.actor_monitor.stop();
         self.freshness_task.abort();
+        if let Some(task) = self.snapshot_task {
+            task.abort();
+        }
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.write_at_stop(&self.state.store, &self.state.reader).await;
+        }
         self.worker.do_send(Stop);
         self.subscribers.stop();
         let threads = self.threads;
@@ -325,12 +338,14 @@ impl Taskbell {
     }
 }
 
-/// Opens the log and rebuilds the views from it. On a cluster the views are empty, because the end of its log is not known yet.
-async fn open_log_and_views(options: &Options) -> Result<(EventStore, Views), StartError> {
+/// Opens the log and rebuilds the views from it and its snapshots. On a cluster the views are empty, because the end of its log is
+/// not known yet.
+async fn open_log_and_views(options: &Options) -> Result<(EventStore, Views, Option<Snapshots>), StartError> {
     let store = open_log(options)?;
-    let views = views_at(&store, store.head().position).await?;
+    let snapshots = options.data.as_deref().filter(|_| !store.is_shared()).map(|data| Snapshots::new(data, &store));
+    let views = views_at(&store, snapshots.as_ref(), store.head().position).await?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
-    Ok((store, views))
+    Ok((store, views, snapshots))
 }
 
 fn open_log(options: &Options) -> Result<EventStore, OpenError> {

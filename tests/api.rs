@@ -20,6 +20,7 @@ mod list;
 mod log;
 mod metrics;
 mod origins;
+mod past;
 mod queues;
 pub mod raw_http;
 mod roles;

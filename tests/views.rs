@@ -11,6 +11,7 @@ mod oracle;
 mod packed;
 mod queues_and_schedules;
 mod rules;
+mod saved;
 mod windows;
 mod words;
 mod world;

@@ -17,6 +17,7 @@ use crate::http::plumbing::scans::Scans;
 use crate::http::{AppState, ClientLimits};
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::Projector;
+use crate::projection::replay::Replayer;
 use crate::streams::keyed_lock::KeyedLock;
 use crate::work::Handlers;
 
@@ -32,7 +33,7 @@ pub(super) fn app_state(
         Verifiers,
     ),
     subscribers: &SubscriberActors,
-    projector: Addr<Projector>,
+    (projector, replayer): (Addr<Projector>, Addr<Replayer>),
     actor_health: ActorHealth,
 ) -> AppState {
     let SharedParts { store, reader, registry, queue_and_offers, kind_policies, unique_keys, creation_lock, freshness } =
@@ -43,6 +44,7 @@ pub(super) fn app_state(
         store,
         dispatcher: subscribers.dispatcher.clone(),
         progress_recipient: projector.recipient(),
+        replayer,
         hub: subscribers.hub.clone(),
         handlers,
         queue_and_offers,

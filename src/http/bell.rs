@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::AppState;
+use super::past::{take_as_of, views_as_of};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
@@ -12,6 +13,7 @@ use super::plumbing::query::Fields;
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
 use super::plumbing::scope::take_scope;
+use crate::projection::replay::AsOf;
 use crate::task::Position;
 use crate::task::access::Action;
 use crate::views::{BellCounters, Filter, RowBudget, Snapshot};
@@ -36,8 +38,12 @@ pub async fn counters(
     let mut fields = Fields::from_query(request.query_string())?;
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
     let filter = fields.take_filter(&state.limits, scope)?;
+    let as_of = take_as_of(&state, &mut fields)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let counters = query_counters(&state, filter, caller.subject()).await?;
+    let counters = match as_of {
+        Some(as_of) => counters_as_of(&state, &caller, filter, as_of).await?,
+        None => query_counters(&state, filter, caller.subject()).await?,
+    };
     respond_with_position(StatusCode::OK, counters.position, &counters)
 }
 
@@ -53,6 +59,17 @@ async fn query_counters(state: &AppState, filter: Filter, viewer: &str) -> Resul
     };
     let scan = |(snapshot, seen, filter): (Snapshot, _, Filter)| snapshot.counters(&filter, seen);
     state.scans.run(prepare, scan).await
+}
+
+async fn counters_as_of(
+    state: &AppState,
+    caller: &Caller,
+    filter: Filter,
+    as_of: AsOf,
+) -> Result<BellCounters, Problem> {
+    let (views, viewer) = (views_as_of(state, caller, as_of).await?, caller.subject().to_owned());
+    let count = move |()| views.counters_within(&filter, &viewer, &RowBudget::unlimited());
+    state.scans.run(|| (), count).await?.ok_or_else(|| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
 /// `POST /v1/bell/seen`: records the position up to which the caller has seen the bell.

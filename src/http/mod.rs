@@ -5,7 +5,7 @@
 //! command's events are durable and the views show them.
 //!
 //! [`plumbing`] reads requests and writes responses. [`state`] holds what all handlers use. [`task_page`] (one task with its
-//! input and result) and [`accept`] (the checks and the creation of a new task) serve several resources. The files of
+//! input and result) and [`accept`] (the checks and the creation of a new task) and [`past`] (the field `as_of`) serve several resources. The files of
 //! resources are those whose functions the route table names; none of them imports another.
 
 use actix_web::dev::HttpServiceFactory;
@@ -29,6 +29,7 @@ pub mod log;
 pub mod metrics;
 pub mod open_tasks;
 pub mod openapi;
+pub mod past;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;

@@ -25,6 +25,7 @@ use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::ReportProgress;
 use crate::projection::reader::ViewsReader;
+use crate::projection::replay::Replayer;
 use crate::push::hub::Hub;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, now};
@@ -51,6 +52,8 @@ pub struct AppState {
     pub store: EventStore,
     /// Grants leases to workers and receives their heartbeats.
     pub dispatcher: Addr<Dispatcher>,
+    /// Computes the views of the past.
+    pub replayer: Addr<Replayer>,
     /// Receives the progress of running attempts.
     pub progress_recipient: Recipient<ReportProgress>,
     /// Sends frames to open websockets.

@@ -14,6 +14,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::AppState;
+use super::past::past_task_doc;
 use super::plumbing::caller::Visibility;
 use super::plumbing::error::Problem;
 use super::plumbing::response::respond_with_position;
@@ -157,6 +158,34 @@ pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> R
     }
     let row = views.get(id).ok_or_else(Problem::not_found)?;
     Ok(build_page(task_doc(state, &views, &row), events.iter()))
+}
+
+/// Returns the task's page when `position` was the last position of the log.
+///
+/// # Errors
+/// 404 if the task didn't exist then; 500 or 503 if the log can't be read.
+pub async fn page_at_position(state: &AppState, id: TaskId, position: Position) -> Result<TaskPage, Problem> {
+    let mut views = Views::default();
+    let events = apply_stream(state, &StreamName::task(id), position, &mut views).await?;
+    let row = views.get(id).ok_or_else(Problem::not_found)?.into_owned();
+    // Whether the queue was paused then.
+    apply_stream(state, &StreamName::queue(row.queue()), position, &mut views).await?;
+    Ok(build_page(past_task_doc(&views, &row), events.iter()))
+}
+
+/// Applies the events of the stream up to this position to the views. Returns them.
+async fn apply_stream(
+    state: &AppState,
+    stream: &StreamName,
+    position: Position,
+    views: &mut Views,
+) -> Result<Vec<Arc<Recorded>>, Problem> {
+    let mut events = state.store.read_stream(stream, Revision(0)).await?;
+    events.retain(|recorded| recorded.position <= position);
+    for recorded in &events {
+        views.apply(recorded);
+    }
+    Ok(events)
 }
 
 /// Adds the payload from the task's events to the document of its row.

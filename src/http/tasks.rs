@@ -1,10 +1,13 @@
 //! Routes of tasks: list tasks, show one task, show its events, cancel it, escalate its cancel, and retry it.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
+use super::past::{past_task_doc, take_as_of, views_as_of};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
@@ -15,7 +18,8 @@ use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
 use super::plumbing::scope::take_scope;
 use super::task_access::{check_retry_of_bulk_cancel, check_task};
-use super::task_page::{current_page, page_after_command, respond_with_page, task_doc};
+use super::task_page::{current_page, page_after_command, page_at_position, respond_with_page, task_doc};
+use crate::projection::replay::AsOf;
 use crate::store::StreamName;
 use crate::streams::create;
 use crate::streams::messages::Execute;
@@ -66,13 +70,36 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
     let filter = fields.take_filter(&state.limits, scope)?;
     let page_request = fields.take_page_request(&state.limits)?;
+    let as_of = take_as_of(&state, &mut fields)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let Page { items, next, prev, total, position } = query_page(&state, filter, page_request).await?;
-    let views = state.reader.views();
-    let items: Vec<TaskDoc> = items.iter().map(|row| task_doc(&state, &views, row)).collect();
-    drop(views);
+    let (Page { items, next, prev, total, position }, docs) = match as_of {
+        Some(as_of) => page_as_of(&state, &caller, (filter, page_request), as_of).await?,
+        None => {
+            let page = query_page(&state, filter, page_request).await?;
+            let views = state.reader.views();
+            let docs = page.items.iter().map(|row| task_doc(&state, &views, row)).collect();
+            (page, docs)
+        }
+    };
+    drop(items);
     let page = PageInfo { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
-    respond_with_position(StatusCode::OK, position, &ItemList { items, page: Some(page), position })
+    respond_with_position(StatusCode::OK, position, &ItemList { items: docs, page: Some(page), position })
+}
+
+/// The page as it was then, with the documents of its tasks.
+async fn page_as_of(
+    state: &AppState,
+    caller: &Caller,
+    (filter, page_request): (Filter, PageRequest),
+    as_of: AsOf,
+) -> Result<(Page, Vec<TaskDoc>), Problem> {
+    let views = views_as_of(state, caller, as_of).await?;
+    let past = Arc::clone(&views);
+    let scan = move |()| views.page_within(&filter, &page_request, &RowBudget::unlimited());
+    let page = state.scans.run(|| (), scan).await?.map_err(|_| invalid_cursor())?;
+    let page = page.ok_or_else(|| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
+    let docs = page.items.iter().map(|row| past_task_doc(&past, row)).collect();
+    Ok((page, docs))
 }
 
 /// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the
@@ -99,9 +126,19 @@ async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest)
 /// 404, 422, 503.
 pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
+    let mut fields = Fields::from_query(request.query_string())?;
+    let as_of = take_as_of(&state, &mut fields)?;
+    wait_for_min_position(&state, &caller, fields).await?;
     let visibility = check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
-    respond_with_page(StatusCode::OK, &current_page(&state, id).await?.visible_as(visibility))
+    let page = match as_of {
+        None => current_page(&state, id).await?,
+        Some(AsOf::Position(position)) => page_at_position(&state, id, position).await?,
+        Some(as_of) => {
+            let position = views_as_of(&state, &caller, as_of).await?.position();
+            page_at_position(&state, id, position).await?
+        }
+    };
+    respond_with_page(StatusCode::OK, &page.visible_as(visibility))
 }
 
 /// `GET /v1/tasks/{id}/events`: the events of the task's stream, oldest first.

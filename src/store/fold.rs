@@ -7,8 +7,8 @@ use crate::task::Position;
 const PAGE_EVENTS: usize = 10_000;
 
 impl EventStore {
-    /// Calls `apply` with the state and what each event says, from the first event to the one at the position `upto`, and
-    /// returns the state. The events of a log in a folder are decoded on several threads, and applied on one of the runtime's
+    /// Calls `apply` with the state and what each event says, from the event after the position `after` to the one at the position
+    /// `upto`, and returns the state. The events of a log in a folder are decoded on several threads, and applied on one of the runtime's
     /// threads for blocking work.
     ///
     /// # Errors
@@ -16,7 +16,7 @@ impl EventStore {
     /// that position.
     pub async fn fold<T: Send + 'static>(
         &self,
-        upto: Position,
+        (after, upto): (Position, Position),
         mut state: T,
         apply: fn(&mut T, &Fact),
     ) -> Result<T, ReadError> {
@@ -24,9 +24,9 @@ impl EventStore {
             return Err(too_short(upto));
         }
         if let StoreBackend::Sqlite(store) = &self.0 {
-            return store.fold(upto, state, apply).await;
+            return store.fold((after, upto), state, apply).await;
         }
-        let mut position = Position(0);
+        let mut position = after;
         while position < upto {
             let rest = usize::try_from(upto.0 - position.0).unwrap_or(PAGE_EVENTS);
             let page = self.read_all(position, rest.min(PAGE_EVENTS)).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::bytes::{Reader, Writer};
 use super::counters::{Counts, count_transition, decrement};
 use crate::task::{Position, Status};
 
@@ -187,6 +188,27 @@ impl Owners {
 
     pub(super) fn find(&self, name: &str) -> Option<&Owner> {
         self.list.get(*self.by_name.get(name)?)
+    }
+
+    /// Writes the names, and what the owners have seen.
+    pub(super) fn put(&self, writer: &mut Writer) {
+        writer.put(self.list.len() as u64);
+        for owner in &self.list {
+            writer.put_text(&owner.name);
+            writer.put(owner.seen.0);
+        }
+    }
+
+    /// Reads the owners, without tasks.
+    pub(super) fn take(&mut self, reader: &mut Reader) -> Option<()> {
+        for index in 0..reader.take_len()? {
+            let (added, owner) = self.get_or_add(reader.take_text()?);
+            owner.seen = Position(reader.take()?);
+            if added != index {
+                return None;
+            }
+        }
+        Some(())
     }
 
     /// The index of the owner with this name, and the owner. Adds the owner if it is new.

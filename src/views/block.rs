@@ -13,6 +13,8 @@ use super::packed::{IndexSet, PackedRow, PackedRows};
 use super::row::Row;
 use crate::task::{Position, Status, TaskId, Timestamp};
 
+mod saved;
+
 /// The number of rows in a block.
 pub(super) const ROWS_PER_BLOCK: usize = 512;
 /// So many final rows of a block are packed although others of the block are not final: nearly all.
@@ -53,7 +55,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.unpacked.len() + self.groups.iter().map(|group| group.valid.len()).sum::<usize>()
     }
 

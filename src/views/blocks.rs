@@ -60,6 +60,23 @@ impl RowBlocks {
         }
     }
 
+    /// Adds a whole block. Returns `None` if the block before it is not full.
+    pub(super) fn push_block(&mut self, block: Block) -> Option<()> {
+        if !self.len.is_multiple_of(ROWS_PER_BLOCK) {
+            return None;
+        }
+        for row in block.iter() {
+            self.created_times.push(self.len, row.created_at()?);
+            self.len += 1;
+        }
+        self.blocks.push(Arc::new(block));
+        Some(())
+    }
+
+    pub(super) fn blocks(&self) -> impl ExactSizeIterator<Item = &Block> {
+        self.blocks.iter().map(Arc::as_ref)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
         self.blocks.iter().flat_map(|block| block.iter())
     }

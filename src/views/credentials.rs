@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::bytes::{Reader, Writer};
 use super::cursor::{Cursor, InvalidCursor};
 use super::key_page::page_of_keys;
 use super::page::PageRequest;
@@ -122,6 +123,51 @@ impl Credentials {
         ids.filter(|id| self.valid_session(*id, now).is_some()).collect()
     }
 
+    /// Returns `None` if a credential can't be written as JSON.
+    pub(super) fn put(&self, writer: &mut Writer) -> Option<()> {
+        writer.put(self.tokens.len() as u64);
+        for (id, TokenRow { created, created_position, created_at, created_by, revoked_at }) in &self.tokens {
+            writer.put_uuid(*id);
+            writer.put_json(&**created)?;
+            writer.put(created_position.0);
+            writer.put_time(*created_at);
+            writer.put_text(created_by);
+            writer.put_option(*revoked_at, Writer::put_time);
+        }
+        writer.put(self.sessions.len() as u64);
+        for (id, session) in &self.sessions {
+            writer.put_uuid(*id);
+            writer.put_json(&**session)?;
+        }
+        Some(())
+    }
+
+    pub(super) fn take(&mut self, reader: &mut Reader) -> Option<()> {
+        for _ in 0..reader.take()? {
+            let id = reader.take_uuid()?;
+            let row = TokenRow {
+                created: Arc::new(reader.take_json()?),
+                created_position: Position(reader.take()?),
+                created_at: reader.take_time()?,
+                created_by: reader.take_text()?.into(),
+                revoked_at: reader.take_option(Reader::take_time)?,
+            };
+            self.tokens_by_position.insert(row.created_position, id);
+            self.tokens.insert(id, row);
+        }
+        for _ in 0..reader.take()? {
+            let id = reader.take_uuid()?;
+            self.add_session(id, reader.take_json()?);
+        }
+        Some(())
+    }
+
+    fn add_session(&mut self, id: Uuid, opened: SessionOpened) {
+        self.sessions_by_expiry.insert((opened.expires_at, id));
+        self.sessions_by_subject.entry(opened.subject.clone()).or_default().insert((opened.expires_at, id));
+        self.sessions.insert(id, Arc::new(opened));
+    }
+
     fn forget_session(&mut self, id: Uuid) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.sessions_by_expiry.remove(&(session.expires_at, id));
@@ -161,9 +207,7 @@ impl Credentials {
                     }
                     self.forget_session(expired);
                 }
-                self.sessions_by_expiry.insert((opened.expires_at, id));
-                self.sessions_by_subject.entry(opened.subject.clone()).or_default().insert((opened.expires_at, id));
-                self.sessions.insert(id, Arc::new(opened.clone()));
+                self.add_session(id, opened.clone());
             }
             SessionEvent::SessionEnded(_) => {
                 self.forget_session(id);

@@ -64,15 +64,15 @@ impl StatusCounters {
         self.by_key.get(*index as usize).map(|entry| &entry.key)
     }
 
-    /// Adds the key of a new task, which [`StatusCounters::find_key`] has not found.
+    /// Adds a key that is not there yet.
     pub(super) fn add_key(
         &mut self,
         (owner_index, owner): (usize, &Arc<str>),
-        created: &Created,
+        (kind, queue): (&str, &str),
         names: &mut Interner,
     ) -> Option<Arc<CounterKey>> {
         let next = u32::try_from(self.by_key.len()).ok()?;
-        let (kind, queue) = (names.intern(&created.kind), names.intern(&created.queue));
+        let (kind, queue) = (names.intern(kind), names.intern(queue));
         let kind_and_queue_index = self.kind_and_queue_index(&kind, &queue);
         let (index, owner) = (next as usize, Arc::clone(owner));
         let key = Arc::new(CounterKey { index, kind_and_queue_index, owner_index, owner, kind, queue });
@@ -137,6 +137,11 @@ impl StatusCounters {
     pub(super) fn ends_after(&self, keys: &[usize], position: Position) -> Unseen {
         let keys = keys.iter().filter_map(|index| self.by_key.get(*index));
         keys.map(|entry| entry.ends.after(position)).fold(Unseen::default(), Unseen::plus)
+    }
+
+    /// All keys, in the order of their indexes.
+    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = &Arc<CounterKey>> {
+        self.by_key.iter().map(|entry| &entry.key)
     }
 
     /// The counts of all tasks.

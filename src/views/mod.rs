@@ -10,7 +10,8 @@
 //! (lists of tasks), `tally` (counters). How the data is stored: `blocks`, `block` and `packed` (the rows), `task_slots` (where
 //! the row of a task is), `key_tasks` and `counters` (the tasks by owner, kind and queue), `status_index` (which tasks have
 //! which status), `ends` (when the final tasks ended), `created_times` and `slot_range` (which tasks were created in a window
-//! of time). How a query uses it: `selection` (which tasks it looks at), `scan` (how it reads many of them).
+//! of time). How a query uses it: `selection` (which tasks it looks at), `scan` (how it reads many of them). [`saved`] writes the views into a file and reads
+//! them back.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -28,6 +29,7 @@ use crate::task::{Position, Status, TaskId, Timestamp};
 pub mod bell;
 mod block;
 mod blocks;
+mod bytes;
 pub mod cancel;
 mod counters;
 mod created_times;
@@ -46,6 +48,7 @@ mod query;
 pub mod queues;
 pub mod row;
 pub mod run_queue;
+pub mod saved;
 mod scan;
 pub mod schedules;
 pub mod scope;
@@ -72,6 +75,7 @@ pub use schedules::Schedules;
 pub use scope::Scope;
 
 use bell::Owners;
+use block::Block;
 use blocks::RowBlocks;
 use counters::Interner;
 use ends::Ends;
@@ -89,6 +93,8 @@ pub struct Views {
     position: Position,
     /// Time of the last event.
     time: Option<Timestamp>,
+    /// The latest time of an event. The clocks of servers may step back, so it may be later than that of the last event.
+    latest: Option<Timestamp>,
     /// All tasks, in the order of their creation. The index of a row is its slot.
     rows: RowBlocks,
     /// The slot of each task.
@@ -139,6 +145,7 @@ impl Views {
     pub fn apply(&mut self, recorded: &Fact) -> EventEffect {
         self.position = recorded.position;
         self.time = Some(recorded.time);
+        self.latest = self.latest.max(self.time);
         match (&recorded.event, recorded.stream.subject()) {
             (LogEvent::Task(event), Some(StreamSubject::Task(id))) => self.apply_task(id, event, recorded),
             (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamSubject::Bell(owner))) => {
@@ -262,6 +269,12 @@ impl Views {
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// The latest time of an event.
+    #[must_use]
+    pub const fn latest(&self) -> Option<Timestamp> {
+        self.latest
     }
 
     /// Time of the last event.

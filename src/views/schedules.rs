@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::bytes::{Reader, Writer};
 use crate::store::Fact;
 use crate::task::calendar::nominal_time;
 use crate::task::schedule::{ScheduleCreated, ScheduleEvent};
@@ -48,6 +49,39 @@ impl Schedules {
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<&ActiveSchedule> {
         self.0.get(&id)
+    }
+
+    /// Returns `None` if a schedule can't be written as JSON.
+    pub(super) fn put(&self, writer: &mut Writer) -> Option<()> {
+        writer.put(self.0.len() as u64);
+        for (id, schedule) in &self.0 {
+            let ActiveSchedule { created, created_at, created_by, event_id, correlation_id, last_nominal } = schedule;
+            writer.put_uuid(*id);
+            writer.put_json(&**created)?;
+            writer.put_time(*created_at);
+            writer.put_text(created_by);
+            writer.put_uuid(*event_id);
+            writer.put_uuid(*correlation_id);
+            writer.put_option(*last_nominal, Writer::put_time);
+        }
+        Some(())
+    }
+
+    pub(super) fn take(&mut self, reader: &mut Reader) -> Option<()> {
+        let schedules = reader.take_list(|reader| {
+            let id = reader.take_uuid()?;
+            let schedule = ActiveSchedule {
+                created: Arc::new(reader.take_json()?),
+                created_at: reader.take_time()?,
+                created_by: reader.take_text()?.into(),
+                event_id: reader.take_uuid()?,
+                correlation_id: reader.take_uuid()?,
+                last_nominal: reader.take_option(Reader::take_time)?,
+            };
+            Some((id, schedule))
+        })?;
+        self.0 = schedules.into_iter().collect();
+        Some(())
     }
 
     pub(super) fn apply(&mut self, id: Uuid, event: &ScheduleEvent, recorded: &Fact) {

@@ -34,7 +34,8 @@ impl Views {
             return Some(Arc::clone(key));
         }
         let (owner_index, owner) = self.owners.get_or_add(&created.owner);
-        let key = self.counters.add_key((owner_index, &owner.name), created, &mut self.names)?;
+        let key =
+            self.counters.add_key((owner_index, &owner.name), (&created.kind, &created.queue), &mut self.names)?;
         owner.counter_key_indexes.push(key.index);
         Some(key)
     }

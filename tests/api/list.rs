@@ -190,7 +190,7 @@ async fn an_invalid_query_is_refused_with_the_name_of_the_field() {
         ("order=up", "order"),
         ("order=DESC", "order"),
         ("as_of=1", "as_of"),
-        ("as_of=2026-01-01T00:00:00Z", "as_of"),
+        ("as_of=then", "as_of"),
         ("min_position=x", "min_position"),
         ("min_position=-1", "min_position"),
         ("unknown=1", "unknown"),
@@ -212,11 +212,10 @@ async fn an_invalid_query_is_refused_with_the_name_of_the_field() {
 }
 
 #[tokio::test]
-async fn as_of_is_refused_and_routes_without_a_query_refuse_every_field() {
+async fn routes_refuse_every_field_that_they_do_not_have() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     for path in [format!("/v1/tasks/{id}"), format!("/v1/tasks/{id}/events"), "/v1/counters".into()] {
-        server.get(&format!("{path}?as_of=1")).await.assert_problem(422, "invalid_request");
         server.get(&format!("{path}?x=1")).await.assert_problem(422, "invalid_request");
     }
     for path in ["/v1/log/head", "/v1/live", "/healthz", "/readyz"] {

@@ -22,8 +22,12 @@ async fn write_log(dir: &Path) {
 }
 
 async fn fold(store: &EventStore, upto: u64) -> (Vec<u64>, Result<(), ReadError>) {
+    fold_after(store, 0, upto).await
+}
+
+async fn fold_after(store: &EventStore, after: u64, upto: u64) -> (Vec<u64>, Result<(), ReadError>) {
     let applied = Applied::default();
-    let folded = store.fold(Position(upto), applied.clone(), |applied, fact| {
+    let folded = store.fold((Position(after), Position(upto)), applied.clone(), |applied, fact| {
         applied.lock().unwrap().push(fact.position.0);
     });
     let result = folded.await.map(drop);
@@ -37,6 +41,9 @@ async fn a_fold_applies_every_event_once_and_in_order_up_to_the_position() {
     let store = EventStore::open(dir.path()).unwrap();
     for upto in [0, 1, 2047, 2048, 2049, 4096, 9999, EVENTS] {
         assert_eq!(fold(&store, upto).await, ((1..=upto).collect(), Ok(())));
+    }
+    for after in [0, 1, 2047, 2048, 5000, EVENTS - 1, EVENTS] {
+        assert_eq!(fold_after(&store, after, EVENTS).await, ((after + 1..=EVENTS).collect(), Ok(())));
     }
     let (applied, result) = fold(&store, EVENTS + 1).await;
     assert!(applied.is_empty() && matches!(result, Err(ReadError::Unavailable(_))), "{result:?}");

@@ -189,7 +189,11 @@ async fn the_error_names_a_damaged_row_and_the_others_can_be_read() {
         let store = EventStore::open(dir.path()).unwrap();
         let Err(ReadError::Damaged(found)) = store.read_all(Position(0), 100).await else { panic!("{set}") };
         assert!(found.contains("event 4"), "{set}: {found}");
-        assert_eq!(store.fold(Position(10), (), |(), _| ()).await, Err(ReadError::Damaged(found)), "{set}");
+        assert_eq!(
+            store.fold((Position(0), Position(10)), (), |(), _| ()).await,
+            Err(ReadError::Damaged(found)),
+            "{set}"
+        );
         assert_eq!(store.read_all(Position(4), 100).await.unwrap().len(), 6);
         assert!(store.subscribe(Position(3)).next().await.is_err());
         assert_eq!(store.append(first(&stream(), "more")).await, Ok(Revision(0)));
@@ -232,7 +236,7 @@ async fn the_error_names_a_missing_event_and_an_unknown_type() {
     assert!(found.contains("lost event 7"), "{found}");
     let unknown = ReadError::Unknown { position: Some(Position(2)), event_type: "Danced".to_owned(), version: 1 };
     assert_eq!(store.read_all(Position(0), 3).await.unwrap_err(), unknown);
-    assert_eq!(store.fold(Position(10), (), |(), _| ()).await, Err(unknown));
+    assert_eq!(store.fold((Position(0), Position(10)), (), |(), _| ()).await, Err(unknown));
 }
 
 #[tokio::test]

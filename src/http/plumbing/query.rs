@@ -99,7 +99,9 @@ impl Fields {
         self.pairs.is_empty()
     }
 
-    fn value(&self, name: &str) -> Option<&str> {
+    /// The value of the field with this name, if it was not taken.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 

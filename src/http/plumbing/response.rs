@@ -47,15 +47,11 @@ pub fn respond_empty_with_position(mut response: HttpResponseBuilder, position: 
 }
 
 /// Waits until the views reach the position `min_position` of the query, if it has this field. The wait counts as a long poll
-/// of the caller. `fields` are those that the handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
-/// support it.
+/// of the caller. `fields` are those that the handler has not taken. Any other of them is unknown and is refused.
 ///
 /// # Errors
 /// 401 if the caller's credential ends during the wait, 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
 pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
-    if fields.take("as_of").is_some() {
-        return Err(Problem::invalid_field("/query/as_of", "not supported by this release"));
-    }
     let position = fields.take_position("min_position")?;
     fields.refuse_unknown()?;
     let Some(position) = position.filter(|position| *position > state.reader.position()) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Folds the log from its beginning: some threads read and decode, the calling thread applies.
+//! Folds the log from a position on: some threads read and decode, the calling thread applies.
 //!
 //! The positions are divided into blocks of [`BLOCK_EVENTS`]. With two decoders, the first one decodes the blocks 0, 2, 4, … and
 //! the second one the blocks 1, 3, 5, …, each over a connection of its own. The calling thread takes the blocks in turn, so it
@@ -36,18 +36,23 @@ struct Decoder {
     applied: Sender<Vec<Fact>>,
 }
 
-/// Calls `apply` with what each event says, from the first one to the one at the position `upto`. Blocks until it is done.
+/// Calls `apply` with what each event says, from the one after the position `after` to the one at the position `upto`. Blocks until
+/// it is done.
 ///
 /// # Errors
 /// The first event that can't be read, or [`ReadError::Unavailable`].
-pub(super) fn fold(path: &Path, upto: Position, mut apply: impl FnMut(&Fact)) -> Result<(), ReadError> {
+pub(super) fn fold(
+    path: &Path,
+    (after, upto): (Position, Position),
+    mut apply: impl FnMut(&Fact),
+) -> Result<(), ReadError> {
     let count = thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(DECODERS_MAX);
     thread::scope(|scope| {
-        let start = |index| Decoder::start(scope, path, (index, count), upto);
+        let start = |index| Decoder::start(scope, path, (index, count), (after, upto));
         let decoders = (0..count).map(start).collect::<io::Result<Vec<_>>>();
         let decoders =
             decoders.map_err(|error| ReadError::Unavailable(format!("can't start a thread that reads: {error}")))?;
-        let blocks = upto.0.div_ceil(BLOCK_EVENTS);
+        let blocks = upto.0.saturating_sub(after.0).div_ceil(BLOCK_EVENTS);
         (0..blocks).zip(decoders.iter().cycle()).try_for_each(|(_, decoder)| decoder.apply_block(&mut apply))
     })
 }
@@ -57,10 +62,11 @@ impl Decoder {
         scope: &'scope Scope<'scope, '_>,
         path: &'scope Path,
         (first_block, decoders): (u64, u64),
-        upto: Position,
+        (after, upto): (Position, Position),
     ) -> io::Result<Self> {
         let ((part_sender, parts), (applied, applied_receiver)) = (sync_channel(1), channel());
-        let thread = DecoderThread { first_block, decoders, upto, parts: part_sender, applied: applied_receiver };
+        let after = Position(after.0 + first_block * BLOCK_EVENTS);
+        let thread = DecoderThread { after, decoders, upto, parts: part_sender, applied: applied_receiver };
         let run = move || thread.run(path);
         thread::Builder::new().name("taskbell-read".to_owned()).spawn_scoped(scope, run)?;
         Ok(Self { parts, applied })
@@ -86,8 +92,8 @@ struct NotTaken;
 
 /// The thread of a decoder.
 struct DecoderThread {
-    /// The number of its first block.
-    first_block: u64,
+    /// The position before its first block.
+    after: Position,
     /// The number of decoders.
     decoders: u64,
     /// The position of the last event.
@@ -104,7 +110,7 @@ impl DecoderThread {
             Ok(reader) => reader,
             Err(error) => return drop(self.parts.send(Err(error))),
         };
-        let mut after = Position(self.first_block * BLOCK_EVENTS);
+        let mut after = self.after;
         while after < self.upto {
             match self.decode_block(&reader, after) {
                 Ok(Ok(())) => after = Position(after.0 + self.decoders * BLOCK_EVENTS),

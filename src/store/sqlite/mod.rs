@@ -158,13 +158,13 @@ impl Sqlite {
 
     pub(in crate::store) async fn fold<T: Send + 'static>(
         &self,
-        upto: Position,
+        range: (Position, Position),
         mut state: T,
         apply: fn(&mut T, &Fact),
     ) -> Result<T, ReadError> {
         let path = self.readers.path().to_owned();
         let folding = tokio::task::spawn_blocking(move || {
-            fold::fold(&path, upto, |fact| apply(&mut state, fact))?;
+            fold::fold(&path, range, |fact| apply(&mut state, fact))?;
             Ok(state)
         });
         folding.await.map_err(|error| ReadError::Unavailable(error.to_string()))?

@@ -1,5 +1,7 @@
 //! Columns of a group of packed rows.
 
+use crate::views::bytes::{Reader, Writer};
+
 /// Numbers of which some may be absent. Usually they are near each other; then each takes four bytes.
 #[derive(Debug)]
 pub(super) enum Numbers {
@@ -80,6 +82,18 @@ impl IndexSet {
 
     pub(in crate::views) fn or(self, other: Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    pub(in crate::views) fn put(self, writer: &mut Writer) {
+        self.0.iter().for_each(|word| writer.put_bytes(&word.to_le_bytes()));
+    }
+
+    pub(in crate::views) fn take(reader: &mut Reader) -> Option<Self> {
+        let mut set = Self::default();
+        for word in &mut set.0 {
+            *word = u64::from_le_bytes(reader.take_bytes(8)?.try_into().ok()?);
+        }
+        Some(set)
     }
 
     /// The indexes in ascending order.

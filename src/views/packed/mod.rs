@@ -3,25 +3,25 @@
 //! Memory: a row takes 41 bytes in columns, some 10 to 20 bytes in its record, and its texts. As a [`Row`], it takes 232 bytes,
 //! its texts, and what the allocator adds.
 //!
-//! Reading order: `columns` and `bytes` (how values are stored), `record` (the fields that are in no column), `words` (search
-//! in the texts), this file.
+//! Reading order: `columns` (how numbers are stored), `record` (the fields that are in no column), `words` (search in the
+//! texts), this file, `saved` (the same rows in a file).
 
 // Where a field may be absent, the outer `None` says that it can't be read.
 #![allow(clippy::option_option)]
 
-mod bytes;
 mod columns;
 mod record;
+mod saved;
 pub(super) mod words;
 
 use std::sync::Arc;
 
-use bytes::{Reader, Writer};
 pub(super) use columns::IndexSet;
 use columns::Numbers;
 use record::Flags;
 use words::{WordSearch, Words};
 
+use super::bytes::{Reader, Writer};
 use super::counters::CounterKey;
 use super::row::{FixedFields, OptionalTimestamp, Row, RunOutcome};
 use crate::task::event::TaskError;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::bytes::{Reader, Writer};
 use crate::task::event::{CancelLadder, Progress, Rung};
-use crate::task::{Position, TaskId, Timestamp};
+use crate::task::{Position, TaskId};
+use crate::views::bytes::{Reader, Writer};
 use crate::views::cancel::{CancelView, Verdict};
 use crate::views::row::{OptionalFields, Row};
-use uuid::Uuid;
 
 /// Which of the fields that may be absent are in a record, one bit each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,53 +50,32 @@ impl Flags {
     }
 }
 
-fn put_time(writer: &mut Writer, at: Timestamp) {
-    writer.put_signed(at.as_micros());
-}
-
-fn take_time(reader: &mut Reader) -> Option<Timestamp> {
-    reader.take_signed().map(Timestamp::from_micros)
-}
-
-fn put_optional_text(writer: &mut Writer, text: Option<&str>) {
-    writer.put_option(text, Writer::put_text);
-}
-
-fn take_optional_text<T: for<'a> From<&'a str>>(reader: &mut Reader) -> Option<Option<T>> {
-    reader.take_option(|reader| reader.take_text().map(T::from))
-}
-
-fn take_id(reader: &mut Reader) -> Option<TaskId> {
-    let bytes = reader.take_bytes(16)?;
-    Uuid::from_slice(bytes).ok().map(TaskId::from_uuid)
-}
-
 /// The parent and the labels come first, because filters read them.
 pub(super) fn put_optional_fields(writer: &mut Writer, fields: &OptionalFields) {
-    writer.put_option(fields.parent, |writer, parent| writer.put_bytes(parent.uuid().as_bytes()));
+    writer.put_option(fields.parent, |writer, parent| writer.put_uuid(parent.uuid()));
     writer.put(fields.labels.len() as u64);
     for (key, value) in &fields.labels {
         writer.put_text(key);
         writer.put_text(value);
     }
-    writer.put_option(fields.run_at, put_time);
+    writer.put_option(fields.run_at, Writer::put_time);
     writer.put_option(fields.timeout_s, Writer::put);
-    put_optional_text(writer, fields.unique_key.as_deref());
-    put_optional_text(writer, fields.concurrency_key.as_deref());
+    writer.put_optional_text(fields.unique_key.as_deref());
+    writer.put_optional_text(fields.concurrency_key.as_deref());
 }
 
 /// The parent of the task that these optional fields belong to, and its labels.
 pub(super) fn take_parent_and_labels<'a>(
     reader: &mut Reader<'a>,
 ) -> Option<(Option<TaskId>, impl Iterator<Item = (&'a str, &'a str)> + use<'a>)> {
-    let parent = reader.take_option(take_id)?;
+    let parent = reader.take_option(Reader::take_task_id)?;
     let mut labels = *reader;
     let count = labels.take_len()?;
     Some((parent, (0..count).map_while(move |_| Some((labels.take_text()?, labels.take_text()?)))))
 }
 
 pub(super) fn take_optional_fields(reader: &mut Reader) -> Option<OptionalFields> {
-    let parent = reader.take_option(take_id)?;
+    let parent = reader.take_option(Reader::take_task_id)?;
     let mut labels = BTreeMap::new();
     for _ in 0..reader.take()? {
         labels.insert(reader.take_text()?.to_owned(), reader.take_text()?.to_owned());
@@ -105,10 +83,10 @@ pub(super) fn take_optional_fields(reader: &mut Reader) -> Option<OptionalFields
     Some(OptionalFields {
         labels,
         parent,
-        run_at: reader.take_option(take_time)?,
+        run_at: reader.take_option(Reader::take_time)?,
         timeout_s: reader.take_option(Reader::take)?,
-        unique_key: take_optional_text(reader)?,
-        concurrency_key: take_optional_text(reader)?,
+        unique_key: reader.take_optional_text()?,
+        concurrency_key: reader.take_optional_text()?,
     })
 }
 
@@ -116,14 +94,14 @@ pub(super) fn put_cancel(writer: &mut Writer, cancel: &CancelView) {
     writer.put(cancel.requested_position.0);
     writer.put_option(cancel.policy.ask_for_ms, Writer::put);
     writer.put_option(cancel.policy.interrupt_for_ms, Writer::put);
-    put_time(writer, cancel.requested_at);
+    writer.put_time(cancel.requested_at);
     writer.put_text(&cancel.requested_by);
-    put_optional_text(writer, cancel.reason.as_deref());
-    writer.put_option(cancel.acknowledged_at, put_time);
-    put_optional_text(writer, cancel.stopping_after.as_deref());
-    writer.put_option(cancel.expected_end, put_time);
+    writer.put_optional_text(cancel.reason.as_deref());
+    writer.put_option(cancel.acknowledged_at, Writer::put_time);
+    writer.put_optional_text(cancel.stopping_after.as_deref());
+    writer.put_option(cancel.expected_end, Writer::put_time);
     writer.put(cancel.rung as u64);
-    put_time(writer, cancel.rung_at);
+    writer.put_time(cancel.rung_at);
     writer.put_option(cancel.verdict, |writer, verdict| writer.put(verdict as u64));
 }
 
@@ -136,29 +114,29 @@ pub(super) fn take_cancel(reader: &mut Reader) -> Option<CancelView> {
             ask_for_ms: reader.take_option(Reader::take)?,
             interrupt_for_ms: reader.take_option(Reader::take)?,
         },
-        requested_at: take_time(reader)?,
+        requested_at: reader.take_time()?,
         requested_by: reader.take_text()?.into(),
-        reason: take_optional_text(reader)?,
-        acknowledged_at: reader.take_option(take_time)?,
-        stopping_after: take_optional_text(reader)?,
-        expected_end: reader.take_option(take_time)?,
+        reason: reader.take_optional_text()?,
+        acknowledged_at: reader.take_option(Reader::take_time)?,
+        stopping_after: reader.take_optional_text()?,
+        expected_end: reader.take_option(Reader::take_time)?,
         rung: *RUNGS.get(reader.take_len()?)?,
-        rung_at: take_time(reader)?,
+        rung_at: reader.take_time()?,
         verdict: reader.take_option(|reader| VERDICTS.get(reader.take_len()?).copied())?,
     })
 }
 
 pub(super) fn put_progress(writer: &mut Writer, progress: &Progress) {
     writer.put_option(progress.fraction, |writer, fraction| writer.put_bytes(&fraction.to_le_bytes()));
-    put_optional_text(writer, progress.message.as_deref());
-    put_time(writer, progress.at);
+    writer.put_optional_text(progress.message.as_deref());
+    writer.put_time(progress.at);
 }
 
 pub(super) fn take_progress(reader: &mut Reader) -> Option<Progress> {
     let take_fraction = |reader: &mut Reader| reader.take_bytes(8)?.try_into().ok().map(f64::from_le_bytes);
     Some(Progress {
         fraction: reader.take_option(take_fraction)?,
-        message: take_optional_text(reader)?,
-        at: take_time(reader)?,
+        message: reader.take_optional_text()?,
+        at: reader.take_time()?,
     })
 }

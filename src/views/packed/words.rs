@@ -9,6 +9,7 @@
 use memchr::memmem::Finder;
 
 use super::{IndexSet, SEPARATOR};
+use crate::views::bytes::{Reader, Writer};
 
 /// The number of bits of the largest filter, and of the smallest one.
 const BITS_MAX: usize = 1 << 16;
@@ -78,6 +79,19 @@ impl Words {
             ones = bits.iter().map(|word| word.count_ones() as usize).sum();
         }
         Self { bits: bits.into() }
+    }
+
+    pub(super) fn put(&self, writer: &mut Writer) {
+        writer.put(self.bits.len() as u64);
+        self.bits.iter().for_each(|word| writer.put_bytes(&word.to_le_bytes()));
+    }
+
+    pub(super) fn take(reader: &mut Reader) -> Option<Self> {
+        // `may_contain` needs a power of two.
+        let count = reader.take_len().filter(|count| count.is_power_of_two() && *count <= BITS_MAX / 64)?;
+        let mut word = || reader.take_bytes(8)?.try_into().ok().map(u64::from_le_bytes);
+        let bits: Option<Box<[u64]>> = (0..count).map(|_| word()).collect();
+        bits.map(|bits| Self { bits })
     }
 
     /// Whether the texts may contain all words. False only if they certainly don't.

@@ -2,6 +2,12 @@
 //!
 //! A number takes one byte for each 7 bits that it needs. A text is its length and its bytes.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::task::{TaskId, Timestamp};
+
 /// Writes values.
 #[derive(Debug, Default)]
 pub(super) struct Writer(pub(super) Vec<u8>);
@@ -36,6 +42,25 @@ impl Writer {
         if let Some(value) = value {
             put(self, value);
         }
+    }
+
+    /// Writes the time in microseconds.
+    pub(super) fn put_time(&mut self, at: Timestamp) {
+        self.put_signed(at.as_micros());
+    }
+
+    pub(super) fn put_uuid(&mut self, id: Uuid) {
+        self.put_bytes(id.as_bytes());
+    }
+
+    pub(super) fn put_optional_text(&mut self, text: Option<&str>) {
+        self.put_option(text, Self::put_text);
+    }
+
+    /// Writes the value as JSON text. Returns `None` if it can't be written as JSON.
+    pub(super) fn put_json(&mut self, value: &impl Serialize) -> Option<()> {
+        self.put_text(&serde_json::to_string(value).ok()?);
+        Some(())
     }
 }
 
@@ -84,6 +109,37 @@ impl<'a> Reader<'a> {
     /// Reads whether there is a value, and then the value.
     pub(super) fn take_option<T>(&mut self, take: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         if self.take()? == 0 { Some(None) } else { take(self).map(Some) }
+    }
+
+    pub(super) fn take_time(&mut self) -> Option<Timestamp> {
+        self.take_signed().map(Timestamp::from_micros)
+    }
+
+    pub(super) fn take_uuid(&mut self) -> Option<Uuid> {
+        Uuid::from_slice(self.take_bytes(16)?).ok()
+    }
+
+    pub(super) fn take_task_id(&mut self) -> Option<TaskId> {
+        self.take_uuid().map(TaskId::from_uuid)
+    }
+
+    pub(super) fn take_optional_text<T: for<'b> From<&'b str>>(&mut self) -> Option<Option<T>> {
+        self.take_option(|reader| reader.take_text().map(T::from))
+    }
+
+    pub(super) fn take_json<T: DeserializeOwned>(&mut self) -> Option<T> {
+        serde_json::from_str(self.take_text()?).ok()
+    }
+
+    /// Reads a list: the number of its items, then each of them. Each item takes at least one byte, so a number above the
+    /// length of the rest is refused before memory is reserved.
+    pub(super) fn take_list<T>(&mut self, mut take: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.take_len().filter(|count| *count <= self.0.len())?;
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(take(self)?);
+        }
+        Some(items)
     }
 }
 
