@@ -41,6 +41,7 @@ mod http_server;
 mod log_access;
 mod offline_token;
 mod options;
+mod rebuild;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
@@ -58,6 +59,7 @@ use channels::worker_channels;
 pub use offline_token::create_token_on_cluster;
 pub use offline_token::{OfflineToken, OfflineTokenError, create_token_offline};
 pub use options::Options;
+pub use rebuild::{Rebuilt, rebuild_views};
 pub use serve::run;
 use state::app_state;
 use subscribers::{SharedParts, SubscriberActors};
@@ -201,9 +203,7 @@ impl Taskbell {
             .map_err(|error| StartError::Io("can't start the handlers' threads", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let follow =
-            |snapshots: Snapshots| actix_rt::spawn(snapshots.follow(parts.store.clone(), parts.reader.clone()));
-        let snapshot_task = snapshots.clone().map(follow);
+        let snapshot_task = snapshots.clone().map(|snapshots| write_snapshots(snapshots, &parts));
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
@@ -369,6 +369,10 @@ fn start_projector(
     Projector::start_in_arbiter(&threads.projection.handle(), move |_| {
         Projector::new(log, writer, subscribers, hub, metrics_recorder)
     })
+}
+
+fn write_snapshots(snapshots: Snapshots, parts: &SharedParts) -> JoinHandle<()> {
+    actix_rt::spawn(snapshots.follow(parts.store.clone(), parts.reader.clone()))
 }
 
 /// The long-lived actors, with the names that `/readyz` shows.

@@ -232,9 +232,11 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::app::create_token_on_cluster;
     #[cfg(feature = "server")]
-    pub use crate::app::{OfflineToken, OfflineTokenError, create_token_offline};
+    pub use crate::app::{OfflineToken, OfflineTokenError, Rebuilt, create_token_offline, rebuild_views};
     #[cfg(feature = "server")]
     pub use crate::http::identity::new_token::TokenRequest;
+    #[cfg(all(feature = "server", any(feature = "cli", feature = "testing")))]
+    pub use crate::projection::refold::Refold;
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]

@@ -14,6 +14,7 @@ use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
 mod text;
 mod token;
+mod views;
 
 /// The exit code and the output of a command that has ended.
 #[derive(Debug)]

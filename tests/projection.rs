@@ -4,6 +4,7 @@ mod burst;
 mod gap;
 mod missed;
 mod rebuild;
+mod snapshots;
 mod visible;
 
 use std::sync::Arc;

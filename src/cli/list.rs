@@ -23,6 +23,9 @@ pub struct List {
     /// Order by time of creation [default: desc]
     #[arg(long, value_parser = ["desc", "asc"])]
     order: Option<String>,
+    /// The list as it was when this position was the last one of the log, or at this time (RFC 3339)
+    #[arg(long, value_name = "POSITION|TIME")]
+    as_of: Option<String>,
     #[arg(skip)]
     pub(super) connection: ConnectionArgs,
 }
@@ -104,6 +107,7 @@ impl List {
             ("limit", self.limit.map(|n| n.to_string())),
             ("cursor", self.cursor.clone()),
             ("order", self.order.clone()),
+            ("as_of", self.as_of.clone()),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value)))

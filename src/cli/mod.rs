@@ -27,6 +27,7 @@ mod stream;
 mod submit;
 mod token;
 mod token_file;
+mod views;
 mod watch;
 mod work;
 
@@ -80,6 +81,9 @@ enum Command {
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
+    /// Prove that what a server shows is what its log says
+    #[command(subcommand)]
+    Views(views::Views),
     /// Check a database cluster in which the log can be stored
     #[cfg(feature = "eventstore")]
     #[command(subcommand)]
@@ -102,6 +106,7 @@ impl Command {
             Self::Work(work) => Some(&mut work.connection),
             Self::Token(token) => Some(token.connection()),
             Self::Log(log) => Some(log.connection()),
+            Self::Views(views) => Some(views.connection()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => Some(store.connection()),
             Self::Bench(bench) => Some(&mut bench.connection),
@@ -121,6 +126,7 @@ impl Command {
             Self::Work(work) => block_on(work.run()),
             Self::Token(token) => block_on(token.run()),
             Self::Log(log) => block_on(log.run()),
+            Self::Views(views) => block_on(views.run()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => block_on(store.run()),
             Self::Bench(bench) => bench.run(),

@@ -15,6 +15,9 @@ use taskbell::{JsonText, TaskId};
 pub struct Show {
     /// Id of the task
     id: TaskId,
+    /// The task as it was when this position was the last one of the log, or at this time (RFC 3339)
+    #[arg(long, value_name = "POSITION|TIME")]
+    as_of: Option<String>,
     #[arg(skip)]
     pub(super) connection: ConnectionArgs,
 }
@@ -22,7 +25,10 @@ pub struct Show {
 impl Show {
     pub(super) async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
-        let response = client.task(self.id, 0).await?;
+        let response = match &self.as_of {
+            None => client.task(self.id, 0).await?,
+            Some(as_of) => client.get(&format!("/v1/tasks/{}", self.id), &[("as_of", as_of.clone())]).await?,
+        };
         if self.connection.json {
             return console::print_json(&response.text);
         }
@@ -44,7 +50,10 @@ impl Show {
             }
         }
         console::print_line("timeline")?;
-        for event in events.body["items"].as_array().into_iter().flatten() {
+        // The past doesn't have the later events. At present, a later event may have followed between the two requests.
+        let until = if self.as_of.is_some() { position } else { u64::MAX };
+        let is_until = |event: &&Value| event["position"].as_u64().is_none_or(|position| position <= until);
+        for event in events.body["items"].as_array().into_iter().flatten().filter(is_until) {
             let by = format!("by {} via {}", text_field(&event["meta"], "actor"), text_field(&event["meta"], "via"));
             console::print_line(&format!(
                 "  {:>3}  {}  {}  {by}",

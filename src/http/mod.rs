@@ -41,6 +41,7 @@ pub mod tasks;
 pub mod tickets;
 pub mod tokens;
 pub mod ui;
+pub mod views;
 
 pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
 pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
@@ -124,6 +125,7 @@ routes! {
         "/tickets": POST tickets::issue;
         "/log": GET log::read;
         "/log/head": GET log::head;
+        "/views/digest": GET views::digest;
     }
     "/openapi.json" through check_origin_only { "": GET openapi::read; }
     "/healthz" through check_origin_only { "": GET health::alive; }

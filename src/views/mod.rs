@@ -35,8 +35,7 @@ mod counters;
 mod created_times;
 pub mod credentials;
 pub mod cursor;
-#[cfg(feature = "testing")]
-mod digest;
+pub mod digest;
 pub mod doc;
 mod ends;
 pub mod filter;

@@ -58,7 +58,8 @@ impl CommandRow {
 }
 
 /// The commands that aren't a client of a server, and `bench`, whose requests are those of the other commands.
-pub const WITHOUT_ROWS: [&str; 6] = ["serve", "demo", "bench", "store check", "log import", "log upgrade"];
+pub const WITHOUT_ROWS: [&str; 7] =
+    ["serve", "demo", "bench", "store check", "log import", "log upgrade", "views rebuild"];
 
 /// The commands with a row.
 pub fn rows() -> Vec<CommandRow> {
@@ -85,6 +86,7 @@ pub fn rows() -> Vec<CommandRow> {
         command("log tail", "").on(Unnamed, " 4    4        0       4      0"),
         command("log tail", "--after 0").on(Unnamed, " 4    4        0       4      0"),
         command("log head", "").on(Unnamed, " 4    4        0       4      0"),
+        command("views verify", "").on(Unnamed, " 4   4        1       4      0"),
         command("token list", "").on(Unnamed, " 4    4        4       4      0"),
         command("token create", "--role admin --subject new-{n}").on(Unnamed, " 4    4        4       4      0"),
         command("token revoke", "{id}")

@@ -133,7 +133,17 @@ async fn every_operation_sends_a_response_of_the_document() {
     api.expect(200, "GET", "/v1/tokens", "", "", None).await;
     api.expect(204, "DELETE", "/v1/tokens/{id}", &token, "", None).await;
     api.expect(200, "GET", "/v1/log", "", "?stream=queue-q&type=Paused&after=0&follow=false", None).await;
-    for path in ["/v1/tasks", "/v1/counters", "/v1/log/head", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"] {
+    for path in [
+        "/v1/tasks",
+        "/v1/counters",
+        "/v1/log/head",
+        "/v1/views/digest",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/",
+    ] {
         api.expect(200, "GET", path, "", "", None).await;
     }
     api.expect(200, "GET", "/tasks/{id}", &id, "", None).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
-use crate::http::plumbing::openapi::parameters::filter;
+use crate::http::plumbing::openapi::parameters::{as_of, filter};
 use crate::http::plumbing::openapi::schema::{named, object, position};
 use crate::task::access::Action;
 
@@ -24,6 +24,7 @@ pub fn counters() -> Operation {
              the position `seen` is the caller's own.",
         )
         .parameters(filter())
+        .parameters([as_of()])
         .waits()
         .refuses(&[Refusal::NotFound])
         .answers(

@@ -7,7 +7,7 @@ use crate::http::limits::ClientLimits;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::{reason_body, task};
 use crate::http::plumbing::openapi::operation::{Answer, CALLER, Operation};
-use crate::http::plumbing::openapi::parameters::{filter, query, task_id};
+use crate::http::plumbing::openapi::parameters::{as_of, filter, query, task_id};
 use crate::http::plumbing::openapi::schema::{
     Schema, count, integer, list as list_of, named, object, one_of, pattern, position, reason,
 };
@@ -33,7 +33,12 @@ pub fn list() -> Operation {
         .parameters([
             query("order", "By creation: the newest or the oldest first.", one_of(["desc", "asc"]).with("default", "desc")),
             query("limit", "How many tasks the page has at most (`max_page_tasks`).", limit),
-            query("cursor", "`next` or `prev` of another page of the same list, with the same filter and order.", cursor),
+            query(
+                "cursor",
+                "`next` or `prev` of another page of the same list, with the same filter, order and `as_of`.",
+                cursor,
+            ),
+            as_of(),
         ])
         .waits()
         .refuses(&[Refusal::NotFound])
@@ -43,7 +48,7 @@ pub fn list() -> Operation {
 pub fn show() -> Operation {
     Operation::new("tasks", "showTask", "Show a task")
         .describe("The task with its input, its result and the output that is kept.")
-        .parameters([task_id()])
+        .parameters([task_id(), as_of()])
         .waits()
         .reads_log()
         .refuses(&[Refusal::NotFound])

@@ -133,6 +133,14 @@ impl Snapshots {
         Ok(position)
     }
 
+    /// Removes all snapshots.
+    ///
+    /// # Errors
+    /// A file can't be removed.
+    pub fn remove_all(&self) -> io::Result<()> {
+        self.positions().into_iter().try_for_each(|position| fs::remove_file(self.path(position)))
+    }
+
     /// A kill while the file is written leaves a file with another ending, which the next write removes.
     fn write_file(&self, header: Header, capture: &Capture) -> io::Result<()> {
         let begun = Instant::now();

@@ -115,5 +115,6 @@ fn log() -> Vec<Row> {
             .other("                         403  403      200     403    200")
             .absent("                        403  403      200     403    200"),
         row("GET /v1/log/head").unnamed("    403  403      200     403    200"),
+        row("GET /v1/views/digest").unnamed("403  403      200     403    200"),
     ]
 }

@@ -66,6 +66,16 @@ pub fn min_position() -> Value {
     query("min_position", description, position())
 }
 
+/// The moment that the response shows.
+#[must_use]
+pub fn as_of() -> Value {
+    let description = "The response shows the state at this moment of the past: when this position (digits) was the last one of the \
+        log, or before the first event with a later time (RFC 3339). The progress of running attempts and the workers that waited for \
+        tasks are not in the log: a running task shows no progress, and `waiting_for` of a queued task says only whether its queue was \
+        paused. A position after the end of the log, and a time in the future, are 422.";
+    query("as_of", description, pattern("^([0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt].+)$"))
+}
+
 /// The idempotency key in the headers.
 #[must_use]
 pub fn idempotency_key() -> Value {
