@@ -19,7 +19,7 @@ use crate::views::doc::WaitingFor;
 use crate::views::{Row, TaskDoc, Views};
 
 /// How long a request waits for the views of the past.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Takes the field `as_of`: digits are a position of the log, everything else must be a time (RFC 3339).
 ///

@@ -72,16 +72,14 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let page_request = fields.take_page_request(&state.limits)?;
     let as_of = take_as_of(&state, &mut fields)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let (Page { items, next, prev, total, position }, docs) = match as_of {
-        Some(as_of) => page_as_of(&state, &caller, (filter, page_request), as_of).await?,
-        None => {
-            let page = query_page(&state, filter, page_request).await?;
-            let views = state.reader.views();
-            let docs = page.items.iter().map(|row| task_doc(&state, &views, row)).collect();
-            (page, docs)
-        }
+    let (Page { next, prev, total, position, .. }, docs) = if let Some(as_of) = as_of {
+        page_as_of(&state, &caller, (filter, page_request), as_of).await?
+    } else {
+        let page = query_page(&state, filter, page_request).await?;
+        let views = state.reader.views();
+        let docs = page.items.iter().map(|row| task_doc(&state, &views, row)).collect();
+        (page, docs)
     };
-    drop(items);
     let page = PageInfo { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
     respond_with_position(StatusCode::OK, position, &ItemList { items: docs, page: Some(page), position })
 }

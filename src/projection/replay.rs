@@ -16,7 +16,7 @@ use crate::task::{Position, TaskId, Timestamp};
 use crate::views::{Filter, Views};
 
 /// The views of the last request stay in memory for so long after it, for the next page of the same list.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_mins(1);
 /// How many events are read before the replay looks whether a later time was reached.
 const EVENTS_PER_LOOK: u64 = 100_000;
 

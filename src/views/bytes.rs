@@ -2,6 +2,9 @@
 //!
 //! A number takes one byte for each 7 bits that it needs. A text is its length and its bytes.
 
+// Where a value may be absent, the outer `None` says that it can't be read.
+#![allow(clippy::option_option)]
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;

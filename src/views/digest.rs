@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use serde::Serialize;
 
 use super::bell::Owner;
+use super::block::RowRef;
 use super::blocks::RowBlocks;
 use super::{Views, WaitingFor};
 use crate::task::Position;
@@ -79,11 +80,15 @@ impl Views {
             }
         };
         for (caller, keys) in &self.idempotency_keys {
-            keys.iter().for_each(|(key, (task, hash))| add_entry(format!("{caller:?} {key:?} {task} {hash:?}")));
+            for (key, (task, hash)) in keys {
+                add_entry(format!("{caller:?} {key:?} {task} {hash:?}"));
+            }
         }
         for (owner, keys) in &self.unique_keys {
             let owner = self.owners.list.get(*owner).map_or("", |owner| &*owner.name);
-            keys.iter().for_each(|(key, task)| add_entry(format!("{owner:?} {key:?} {task}")));
+            for (key, task) in keys {
+                add_entry(format!("{owner:?} {key:?} {task}"));
+            }
         }
         sum.map(|word| format!("{word:016x}")).concat()
     }
@@ -107,7 +112,7 @@ impl DigestSource {
     #[must_use]
     pub fn finish(self) -> Digests {
         let Self { digests, mut tasks, rows, .. } = self;
-        for row in rows.iter().map(|row| row.row()) {
+        for row in rows.iter().map(RowRef::row) {
             // A row that can't be read, which would be a defect, leads to another hash.
             let doc =
                 row.as_ref().map(|row| serde_json::to_string(&row.doc(WaitingFor::Worker, None)).unwrap_or_default());
@@ -130,6 +135,8 @@ fn add(hasher: &mut blake3::Hasher, text: &str) {
 
 fn hex(values: &[&dyn Debug]) -> String {
     let mut hasher = blake3::Hasher::new();
-    values.iter().for_each(|value| add(&mut hasher, &format!("{value:?}")));
+    for value in values {
+        add(&mut hasher, &format!("{value:?}"));
+    }
     hasher.finalize().to_hex().to_string()
 }
