@@ -30,9 +30,9 @@ struct Shared {
 
 impl Exchange {
     /// Says that the handler reads the body now. Before, the stream doesn't read it from the socket, and sends no
-    /// `100 Continue`.
+    /// `100 Continue`. If the whole body came with the head, the stream has passed it on already and isn't woken.
     pub fn want_body(&self) {
-        if !self.0.body_is_wanted.replace(true) {
+        if !self.0.body_is_wanted.replace(true) && self.0.body_is_left.get() {
             self.wake_stream();
         }
     }
