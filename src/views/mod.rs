@@ -271,6 +271,7 @@ impl Views {
     }
 
     /// The latest time of an event.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn latest(&self) -> Option<Timestamp> {
         self.latest
