@@ -242,6 +242,8 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
     #[cfg(feature = "server")]
+    pub use crate::store::import_lines::{ImportLinesError, ImportedLines, import_lines};
+    #[cfg(feature = "server")]
     pub use crate::store::{UpgradeError, UpgradeStep, Upgraded, now, upgrade};
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;

@@ -1,4 +1,5 @@
-//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_import` and `log_upgrade`.
+//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_export`,
+//! `log_import` and `log_upgrade`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,15 +18,16 @@ const DEFAULT_TAIL: usize = 20;
 /// The pause before `tail --follow` connects again.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the log, and converts its file.
+/// Reads, exports and imports the log, and converts its file.
 #[derive(Debug, Subcommand)]
 pub enum Log {
     /// Show recorded events: the last 20, or all after a position
     Tail(Tail),
     /// Show the last position and the hash of the whole log
     Head(Head),
-    /// Copy the log of a stopped server into a cluster; if it was interrupted, run the same command again
-    #[cfg(feature = "eventstore")]
+    /// Write events to a file, one JSON object on each line
+    Export(super::log_export::Export),
+    /// Make a log of an exported file, or copy the log of a stopped server into a cluster
     Import(super::log_import::Import),
     /// Convert the log of a stopped server to the present format; if it was interrupted, run the same command again
     Upgrade(super::log_upgrade::Upgrade),
@@ -63,7 +65,7 @@ impl Log {
         match self {
             Self::Tail(tail) => &mut tail.connection,
             Self::Head(head) => &mut head.connection,
-            #[cfg(feature = "eventstore")]
+            Self::Export(export) => &mut export.connection,
             Self::Import(import) => &mut import.connection,
             Self::Upgrade(upgrade) => &mut upgrade.connection,
         }
@@ -73,7 +75,7 @@ impl Log {
         match self {
             Self::Tail(tail) => tail.run().await,
             Self::Head(head) => head.run().await,
-            #[cfg(feature = "eventstore")]
+            Self::Export(export) => export.run().await,
             Self::Import(import) => import.run().await,
             Self::Upgrade(upgrade) => upgrade.run(),
         }

@@ -13,7 +13,7 @@ mod demo;
 mod list;
 mod live;
 mod log;
-#[cfg(feature = "eventstore")]
+mod log_export;
 mod log_import;
 mod log_upgrade;
 mod retry;

@@ -6,7 +6,6 @@
 //!    assigns the revisions, and `cluster/follow.rs` assigns positions and hashes.
 
 use std::fmt;
-#[cfg(feature = "eventstore")]
 use std::sync::Arc;
 
 use serde_json::value::{RawValue, to_raw_value};
@@ -53,7 +52,6 @@ impl EncodedAppend {
 
     /// An append of events that were read from another log; their `meta` and `data` stay the same byte for byte. The events
     /// must be consecutive events of one stream. `None` if `events` is empty.
-    #[cfg(feature = "eventstore")]
     pub(super) fn from_recorded(events: &[Arc<Recorded>]) -> Option<Self> {
         let first = events.first()?;
         let expected =
@@ -118,7 +116,6 @@ impl EncodedEvent {
         Ok(Self { event: new_event, event_type, version, meta: meta.into(), data: data.into() })
     }
 
-    #[cfg(feature = "eventstore")]
     fn from_recorded(event: &Recorded) -> Self {
         let Recorded { fact, event_type, version, raw_meta, raw_data, .. } = event;
         let Fact { id, time, meta, event, .. } = fact.clone();

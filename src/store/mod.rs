@@ -7,7 +7,8 @@
 //! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
 //! `fold` (the whole log), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
 //! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
-//! evidence), `error` (why an operation of the log fails), `import` (copies a log into a cluster), `conformance` (the
+//! evidence), `error` (why an operation of the log fails), `import` (copies a log into a cluster), [`import_lines`] (makes a log
+//! of exported lines), `conformance` (the
 //! contract of all variants as checks).
 
 use std::fmt;
@@ -32,6 +33,7 @@ mod event;
 mod fold;
 #[cfg(feature = "eventstore")]
 pub mod import;
+pub mod import_lines;
 mod memory;
 mod recent;
 pub mod recorded;

@@ -86,6 +86,7 @@ pub fn rows() -> Vec<CommandRow> {
         command("log tail", "").on(Unnamed, " 4    4        0       4      0"),
         command("log tail", "--after 0").on(Unnamed, " 4    4        0       4      0"),
         command("log head", "").on(Unnamed, " 4    4        0       4      0"),
+        command("log export", "--to 1").on(Unnamed, "4   4        0       4      0"),
         command("views verify", "").on(Unnamed, " 4   4        1       4      0"),
         command("token list", "").on(Unnamed, " 4    4        4       4      0"),
         command("token create", "--role admin --subject new-{n}").on(Unnamed, " 4    4        4       4      0"),
