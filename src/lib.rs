@@ -244,7 +244,10 @@ pub mod internal {
     #[cfg(feature = "server")]
     pub use crate::store::import_lines::{ImportLinesError, ImportedLines, import_lines};
     #[cfg(feature = "server")]
-    pub use crate::store::{UpgradeError, UpgradeStep, Upgraded, now, upgrade};
+    #[cfg(any(feature = "cli", feature = "testing"))]
+    pub use crate::store::merkle;
+    #[cfg(feature = "server")]
+    pub use crate::store::{Hash, Recorded, UpgradeError, UpgradeStep, Upgraded, now, upgrade};
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     #[cfg(feature = "server")]

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
 mod export;
+mod proof;
 mod text;
 mod token;
 mod views;

@@ -35,6 +35,11 @@ impl CommandError {
         Self::new(4, message)
     }
 
+    /// Exit code 3: what the command names does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
     /// Exit code 5: the server did not respond, or it is unavailable now.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::new(5, message)

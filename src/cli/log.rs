@@ -1,5 +1,5 @@
 //! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_export`,
-//! `log_import` and `log_upgrade`.
+//! `log_import`, `log_sign`, `log_prove` and `log_upgrade`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +27,12 @@ pub enum Log {
     Head(Head),
     /// Write events to a file, one JSON object on each line
     Export(super::log_export::Export),
+    /// Sign a checkpoint of the whole log, to be kept elsewhere
+    Sign(super::log_sign::Sign),
+    /// Prove that the events of a task are in the log of a checkpoint
+    Prove(super::log_prove::Prove),
+    /// Check a proof without the log
+    Check(super::log_prove::Check),
     /// Make a log of an exported file, or copy the log of a stopped server into a cluster
     Import(super::log_import::Import),
     /// Convert the log of a stopped server to the present format; if it was interrupted, run the same command again
@@ -66,6 +72,9 @@ impl Log {
             Self::Tail(tail) => &mut tail.connection,
             Self::Head(head) => &mut head.connection,
             Self::Export(export) => &mut export.connection,
+            Self::Sign(sign) => &mut sign.connection,
+            Self::Prove(prove) => &mut prove.connection,
+            Self::Check(check) => &mut check.connection,
             Self::Import(import) => &mut import.connection,
             Self::Upgrade(upgrade) => &mut upgrade.connection,
         }
@@ -76,6 +85,9 @@ impl Log {
             Self::Tail(tail) => tail.run().await,
             Self::Head(head) => head.run().await,
             Self::Export(export) => export.run().await,
+            Self::Sign(sign) => sign.run().await,
+            Self::Prove(prove) => prove.run().await,
+            Self::Check(check) => check.run(),
             Self::Import(import) => import.run().await,
             Self::Upgrade(upgrade) => upgrade.run(),
         }

@@ -9,12 +9,15 @@ mod console;
 
 mod bench;
 mod cancel;
+mod checkpoint;
 mod demo;
 mod list;
 mod live;
 mod log;
 mod log_export;
 mod log_import;
+mod log_prove;
+mod log_sign;
 mod log_upgrade;
 mod retry;
 mod runtime;

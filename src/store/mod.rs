@@ -7,7 +7,7 @@
 //! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
 //! `fold` (the whole log), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
 //! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
-//! evidence), `error` (why an operation of the log fails), `import` (copies a log into a cluster), [`import_lines`] (makes a log
+//! evidence), `merkle` (proofs for single events), `error` (why an operation of the log fails), `import` (copies a log into a cluster), [`import_lines`] (makes a log
 //! of exported lines), `conformance` (the
 //! contract of all variants as checks).
 
@@ -35,6 +35,8 @@ mod fold;
 pub mod import;
 pub mod import_lines;
 mod memory;
+#[cfg(any(feature = "cli", feature = "testing"))]
+pub mod merkle;
 mod recent;
 pub mod recorded;
 pub mod redact;

@@ -57,9 +57,20 @@ impl CommandRow {
     }
 }
 
-/// The commands that aren't a client of a server, and `bench`, whose requests are those of the other commands.
-pub const WITHOUT_ROWS: [&str; 7] =
-    ["serve", "demo", "bench", "store check", "log import", "log upgrade", "views rebuild"];
+/// The commands that aren't a client of a server; and `bench`, `log sign` and `log prove`, whose requests are those of the other
+/// commands.
+pub const WITHOUT_ROWS: [&str; 10] = [
+    "serve",
+    "demo",
+    "bench",
+    "store check",
+    "log import",
+    "log upgrade",
+    "log sign",
+    "log prove",
+    "log check",
+    "views rebuild",
+];
 
 /// The commands with a row.
 pub fn rows() -> Vec<CommandRow> {

@@ -36,7 +36,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("tokio_rustls", &["http/plumbing/http1/", "http/identity/jwt/", "wire/", "cli/"]),
     ("hyper", &["http/identity/jwt/", "cli/bench/"]),
     ("hyper_util", &["http/identity/jwt/", "cli/bench/"]),
-    ("aws_lc_rs", &["http/identity/jwt/key.rs", "tls/"]),
+    ("aws_lc_rs", &["cli/checkpoint.rs", "http/identity/jwt/key.rs", "tls/"]),
     ("governor", &["http/identity/rate_limit.rs"]),
     ("prometheus", &["projection/metrics.rs"]),
     ("tonic", &["wire/"]),
