@@ -62,6 +62,38 @@ async fn an_exported_log_is_imported_event_for_event_and_hash_for_hash() {
 }
 
 #[tokio::test]
+async fn an_export_as_ocel_has_every_event_once_and_relates_it_to_objects_that_exist() {
+    let (server, log) = server().await;
+    let ocel = run(&server, &["log", "export", "--format", "ocel2"]).exits(0).json();
+    let events = ocel["events"].as_array().unwrap();
+    let of_log: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids = |events: &[Value]| events.iter().map(|event| event["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(events), ids(&of_log));
+    let names = |list: &Value| list.as_array().unwrap().iter().map(|item| item["name"].clone()).collect::<Vec<_>>();
+    let (event_types, object_types) = (names(&ocel["eventTypes"]), names(&ocel["objectTypes"]));
+    let objects: std::collections::BTreeMap<&str, &Value> =
+        ocel["objects"].as_array().unwrap().iter().map(|object| (object["id"].as_str().unwrap(), object)).collect();
+    assert!(objects.values().all(|object| object_types.contains(&object["type"])));
+    assert_eq!(objects.len(), ocel["objects"].as_array().unwrap().len(), "an id names one object");
+    for event in events {
+        assert!(event_types.contains(&event["type"]), "{event}");
+        let related = event["relationships"].as_array().unwrap();
+        assert!(!related.is_empty(), "{event}");
+        assert!(related.iter().all(|to| objects.contains_key(to["objectId"].as_str().unwrap())), "{event}");
+    }
+    let of_type = |kind: &str| objects.values().filter(|object| object["type"] == kind).count();
+    assert_eq!([of_type("task"), of_type("owner"), of_type("worker"), of_type("schedule")], [30, 3, 1, 1]);
+    let completed = events.iter().find(|event| event["type"] == "Completed").unwrap();
+    let qualifiers: Vec<_> =
+        completed["relationships"].as_array().unwrap().iter().map(|to| to["qualifier"].clone()).collect();
+    assert_eq!(qualifiers, ["task", "owner", "queue", "worker"]);
+    let outcome = json!({"name": "outcome", "value": "succeeded"});
+    assert!(completed["attributes"].as_array().unwrap().contains(&outcome), "{completed}");
+    let middle = run(&server, &["log", "export", "--format", "ocel2", "--from", "40", "--to", "45"]).exits(0).json();
+    assert_eq!(middle["events"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
 async fn lines_that_are_not_a_whole_log_are_refused_and_no_log_is_made() {
     let (_server, log) = server().await;
     let dir = TempDir::new().unwrap();
