@@ -108,7 +108,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CommandError> {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let digits = [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default());
+        text.extend(digits);
+        text
+    })
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
