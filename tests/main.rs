@@ -11,6 +11,7 @@ mod cli;
 mod cluster;
 mod crash;
 mod credentials;
+mod damage;
 mod dependencies;
 mod dispatch;
 mod event_contract;
