@@ -16,6 +16,7 @@ mod cluster;
 mod codec;
 pub mod damage;
 mod exercise;
+mod flips;
 mod fold;
 pub mod folder;
 pub mod format;
