@@ -240,7 +240,9 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
     #[cfg(feature = "server")]
-    pub use crate::store::{UpgradeError, UpgradeStep, Upgraded, now, upgrade};
+    pub use crate::store::{
+        LogFault, UpgradeError, UpgradeStep, Upgraded, Verified, VerifyError, VerifyRange, now, upgrade, verify_log,
+    };
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     #[cfg(feature = "server")]

@@ -25,6 +25,7 @@ mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
 mod log_upgrade;
+mod log_verify;
 mod matrix;
 mod openapi;
 mod projection;

@@ -1,4 +1,4 @@
-//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_import` and `log_upgrade`.
+//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_verify`, `log_import` and `log_upgrade`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub enum Log {
     Tail(Tail),
     /// Show the last position and the hash of the whole log
     Head(Head),
+    /// Check every event of the log of a stopped server, and name each one that is not as it was written
+    Verify(super::log_verify::Verify),
     /// Copy the log of a stopped server into a cluster; if it was interrupted, run the same command again
     #[cfg(feature = "eventstore")]
     Import(super::log_import::Import),
@@ -63,6 +65,7 @@ impl Log {
         match self {
             Self::Tail(tail) => &mut tail.connection,
             Self::Head(head) => &mut head.connection,
+            Self::Verify(verify) => &mut verify.connection,
             #[cfg(feature = "eventstore")]
             Self::Import(import) => &mut import.connection,
             Self::Upgrade(upgrade) => &mut upgrade.connection,
@@ -73,6 +76,7 @@ impl Log {
         match self {
             Self::Tail(tail) => tail.run().await,
             Self::Head(head) => head.run().await,
+            Self::Verify(verify) => verify.run(),
             #[cfg(feature = "eventstore")]
             Self::Import(import) => import.run().await,
             Self::Upgrade(upgrade) => upgrade.run(),

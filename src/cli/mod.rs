@@ -16,6 +16,7 @@ mod log;
 #[cfg(feature = "eventstore")]
 mod log_import;
 mod log_upgrade;
+mod log_verify;
 mod retry;
 mod runtime;
 mod serve;

@@ -54,6 +54,7 @@ pub use recorded::{Fact, Recorded, StoredJson};
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
+pub use sqlite::verify::{LogFault, Verified, VerifyError, VerifyRange, verify_log};
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.

@@ -58,7 +58,8 @@ impl CommandRow {
 }
 
 /// The commands that aren't a client of a server, and `bench`, whose requests are those of the other commands.
-pub const WITHOUT_ROWS: [&str; 6] = ["serve", "demo", "bench", "store check", "log import", "log upgrade"];
+pub const WITHOUT_ROWS: [&str; 7] =
+    ["serve", "demo", "bench", "store check", "log verify", "log import", "log upgrade"];
 
 /// The commands with a row.
 pub fn rows() -> Vec<CommandRow> {

@@ -1,7 +1,7 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
 //! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
 //! keeps the write-ahead log short. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
-//! converts a log of format 1.
+//! converts a log of format 1. [`verify`] checks the log of a stopped server.
 
 use std::fs::File;
 use std::path::Path;
@@ -31,6 +31,7 @@ mod row;
 mod schema;
 mod stored_event;
 pub(super) mod upgrade;
+pub(super) mod verify;
 mod write_connection;
 mod writer;
 
