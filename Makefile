@@ -1,6 +1,6 @@
 # The two commands of the README, and what they stand for.
 
-.PHONY: demo test install docs schemathesis hostile deny
+.PHONY: demo test install docs schemathesis hostile flips deny
 
 # A server on a generated website, busy for as long as it runs. Where there is a C compiler, the plain command works as well.
 demo:
@@ -28,6 +28,11 @@ schemathesis:
 ACCESS ?= secured
 hostile:
 	tests/hostile/run.sh $(ACCESS)
+
+# Flips single bits in a log, each in a copy: nothing changed may be served. FLIPS=1000: fewer. About an hour.
+FLIPS ?= 100000
+flips:
+	TASKBELL_FLIPS=$(FLIPS) cargo test --locked --test taskbell store_contract::flips -- --ignored --nocapture
 
 # The rules for dependencies, with cargo-deny (cargo install cargo-deny). Advisories only where their database is at hand.
 deny:

@@ -20,7 +20,7 @@ use crate::projection::bulk_cancel::BULK_CANCEL;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::Projector;
-use crate::projection::reader::{ViewsWriter, split_views};
+use crate::projection::reader::ViewsWriter;
 use crate::projection::replay::{Replayer, views_at};
 use crate::projection::snapshots::Snapshots;
 use crate::projection::stop::Stop;
@@ -49,9 +49,9 @@ mod serve;
 mod start_checks;
 mod state;
 mod subscribers;
-
 mod threads;
 mod tls;
+mod views;
 
 use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
@@ -64,6 +64,7 @@ pub use serve::run;
 use state::app_state;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
+use views::split_and_compare;
 
 /// How long a stop waits for running attempts. The next start records attempts that are still running then as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -79,6 +80,17 @@ pub enum StartError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The log in a folder is damaged. Nothing of it was served, and no event was written.
+    #[error(
+        "the log is damaged: {what}; `taskbell log verify --data {}` lists all damage; replace the folder by a copy from before it",
+        start_checks::shell_word(&data.display().to_string())
+    )]
+    Damaged {
+        /// What is damaged, with its position.
+        what: String,
+        /// The data folder.
+        data: PathBuf,
+    },
     /// An operation failed. The first field says what failed, the second is the error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
@@ -166,7 +178,7 @@ impl Taskbell {
             check(&options, &views)?;
         }
         let freshness = Freshness::new(store.is_caught_up() && views.position() == store.head().position);
-        let (writer, reader) = split_views(views);
+        let (writer, reader) = split_and_compare(views, &store);
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
         let kind_policies = Arc::new(options.kind_policies.with_defaults(options.handlers.policies()));
@@ -343,7 +355,11 @@ impl Taskbell {
 async fn open_log_and_views(options: &Options) -> Result<(EventStore, Views, Option<Snapshots>), StartError> {
     let store = open_log(options)?;
     let snapshots = options.data.as_deref().filter(|_| !store.is_shared()).map(|data| Snapshots::new(data, &store));
-    let views = views_at(&store, snapshots.as_ref(), store.head().position).await?;
+    let views = views_at(&store, snapshots.as_ref(), store.head().position).await;
+    let views = views.map_err(|error| match (error, &options.data) {
+        (ReadError::Damaged(what), Some(data)) => StartError::Damaged { what, data: data.clone() },
+        (error, _) => error.into(),
+    })?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
     Ok((store, views, snapshots))
 }
@@ -372,7 +388,11 @@ fn start_projector(
 }
 
 fn write_snapshots(snapshots: Snapshots, parts: &SharedParts) -> JoinHandle<()> {
-    actix_rt::spawn(snapshots.follow(parts.store.clone(), parts.reader.clone()))
+    let (log, reader) = (parts.store.clone(), parts.reader.clone());
+    actix_rt::spawn(async move {
+        snapshots.check_log(&log).await;
+        snapshots.follow(log, reader).await;
+    })
 }
 
 /// The long-lived actors, with the names that `/readyz` shows.

@@ -243,11 +243,13 @@ pub mod internal {
     pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
     #[cfg(feature = "server")]
     pub use crate::store::import_lines::{ImportLinesError, ImportedLines, import_lines};
-    #[cfg(feature = "server")]
-    #[cfg(any(feature = "cli", feature = "testing"))]
+    #[cfg(all(feature = "server", any(feature = "cli", feature = "testing")))]
     pub use crate::store::merkle;
     #[cfg(feature = "server")]
-    pub use crate::store::{Hash, Recorded, UpgradeError, UpgradeStep, Upgraded, now, upgrade};
+    pub use crate::store::{
+        Hash, LogFault, Recorded, UpgradeError, UpgradeStep, Upgraded, Verified, VerifyError, VerifyRange, now,
+        upgrade, verify_log,
+    };
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     #[cfg(feature = "server")]

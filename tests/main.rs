@@ -11,6 +11,7 @@ mod cli;
 mod cluster;
 mod crash;
 mod credentials;
+mod damage;
 mod dependencies;
 mod dispatch;
 mod event_contract;
@@ -24,6 +25,7 @@ mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
 mod log_upgrade;
+mod log_verify;
 mod matrix;
 mod openapi;
 mod projection;

@@ -14,9 +14,11 @@ mod checkpoints;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod codec;
+pub mod damage;
 mod exercise;
+mod flips;
 mod fold;
-mod folder;
+pub mod folder;
 pub mod format;
 
 #[cfg(feature = "eventstore")]

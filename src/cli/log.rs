@@ -1,5 +1,5 @@
-//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_export`,
-//! `log_import`, `log_sign`, `log_prove` and `log_upgrade`.
+//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_export`, `log_import`,
+//! `log_prove`, `log_sign`, `log_upgrade` and `log_verify`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub enum Log {
     Head(Head),
     /// Write events to a file, one JSON object on each line
     Export(super::log_export::Export),
+    /// Check every event of the log of a stopped server, and name each one that is not as it was written
+    Verify(super::log_verify::Verify),
     /// Sign a checkpoint of the whole log, to be kept elsewhere
     Sign(super::log_sign::Sign),
     /// Prove that the events of a task are in the log of a checkpoint
@@ -75,6 +77,7 @@ impl Log {
             Self::Sign(sign) => &mut sign.connection,
             Self::Prove(prove) => &mut prove.connection,
             Self::Check(check) => &mut check.connection,
+            Self::Verify(verify) => &mut verify.connection,
             Self::Import(import) => &mut import.connection,
             Self::Upgrade(upgrade) => &mut upgrade.connection,
         }
@@ -88,6 +91,7 @@ impl Log {
             Self::Sign(sign) => sign.run().await,
             Self::Prove(prove) => prove.run().await,
             Self::Check(check) => check.run(),
+            Self::Verify(verify) => verify.run(),
             Self::Import(import) => import.run().await,
             Self::Upgrade(upgrade) => upgrade.run(),
         }

@@ -19,6 +19,7 @@ mod log_import;
 mod log_prove;
 mod log_sign;
 mod log_upgrade;
+mod log_verify;
 mod ocel;
 mod retry;
 mod runtime;

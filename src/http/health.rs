@@ -8,6 +8,7 @@ use super::AppState;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
 use super::plumbing::response::respond_with_position;
+use crate::store::ReadError;
 use crate::task::Position;
 
 pub(super) mod docs;
@@ -28,8 +29,8 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
-/// `GET /readyz`: 503 with the reasons if the log accepts no writes, a long-lived actor has stopped, or the views have
-/// stopped or lack events of the log.
+/// `GET /readyz`: 503 with the reasons if the log accepts no writes or was found damaged, a long-lived actor has stopped, or
+/// the views have stopped or lack events of the log.
 ///
 /// The refusal is retryable if the views can still catch up or the cluster may become reachable again. The other reasons
 /// last until a restart, and then the refusal is not retryable. If the log itself is unavailable, the
@@ -46,7 +47,8 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
     let log_problem = state.store.health().err().map(|reason| format!("log: {reason}"));
     let views_failure = state.reader.failure().map(|reason| format!("views: {reason}"));
     let actor_problem = state.actor_health.stopped_actor().map(|actor| format!("{actor} has stopped"));
-    let until_restart = log_has_failed || views_failure.is_some() || actor_problem.is_some();
+    let damage = state.store.damage().map(|what| format!("log: {}", ReadError::Damaged(what.to_owned())));
+    let until_restart = log_has_failed || damage.is_some() || views_failure.is_some() || actor_problem.is_some();
     let views_problem = match views_failure {
         Some(reason) => Some(reason),
         None if log_problem.is_some() => None,
@@ -55,7 +57,8 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
         }
         None => state.require_caught_up().err().map(|problem| format!("views: {}", problem.detail)),
     };
-    let reasons: Vec<String> = log_problem.into_iter().chain(actor_problem).chain(views_problem).collect();
+    let reasons: Vec<String> =
+        log_problem.into_iter().chain(damage).chain(actor_problem).chain(views_problem).collect();
     if !reasons.is_empty() {
         let refusal = if until_restart { Refusal::NotReadyUntilRestart } else { Refusal::NotReady };
         return Err(Problem::new(refusal, reasons.join("; ")));

@@ -22,11 +22,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::ReadError;
 use super::event::Hash;
 use super::recorded::Recorded;
-#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
-use super::{Fact, ReadError};
-use crate::task::Revision;
+use crate::task::{Position, Revision};
 
 /// About as many bytes as the hash of an event covers besides its `meta` and `data`.
 const FIELDS_BYTES: usize = 256;
@@ -69,8 +68,13 @@ pub(super) struct HashedFields<'a> {
 impl HashedFields<'_> {
     /// The hash of the event if `previous` is the hash of the event one position earlier.
     pub(super) fn hash_after(&self, previous: Hash) -> Hash {
+        self.hash_in(&mut Vec::with_capacity(self.meta.len() + self.data.len() + FIELDS_BYTES), previous)
+    }
+
+    /// Does the same as [`Self::hash_after`]. `buffer` is overwritten: a caller that hashes many events uses one again.
+    pub(super) fn hash_in(&self, buffer: &mut Vec<u8>, previous: Hash) -> Hash {
         // One hash of one buffer takes less time than an update of the hasher for each field.
-        let mut buffer = Vec::with_capacity(self.meta.len() + self.data.len() + FIELDS_BYTES);
+        buffer.clear();
         buffer.extend_from_slice(&previous.0);
         let mut field = |bytes: &[u8]| {
             buffer.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
@@ -84,8 +88,24 @@ impl HashedFields<'_> {
         field(&self.time.to_be_bytes());
         field(self.meta.as_bytes());
         field(self.data.as_bytes());
-        Hash(*blake3::hash(&buffer).as_bytes())
+        Hash(*blake3::hash(buffer).as_bytes())
     }
+}
+
+/// Checks that the event at this position has the hash that it should have.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the position.
+pub(super) fn continues(position: Position, found: Hash, expected: Hash) -> Result<(), ReadError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {found}, should be {expected}")))
+}
+
+/// The error for a position without an event, before the end of the log.
+pub(super) fn lost(position: Position) -> ReadError {
+    ReadError::Damaged(format!("the log has lost event {position}"))
 }
 
 /// Checks the hashes of consecutive events; returns the hash of the last one, with which the next page is checked.
@@ -96,10 +116,6 @@ impl HashedFields<'_> {
 pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadError> {
     events.iter().try_fold(previous, |previous, event| {
         let expected = event.expected_hash(previous);
-        if event.hash == expected {
-            return Ok(expected);
-        }
-        let Recorded { fact: Fact { position, .. }, hash, .. } = &**event;
-        Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {hash}, should be {expected}")))
+        continues(event.position, event.hash, expected).map(|()| expected)
     })
 }

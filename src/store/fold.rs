@@ -12,7 +12,8 @@ impl EventStore {
     /// threads for blocking work.
     ///
     /// # Errors
-    /// See [`ReadError`]: that of the first event that can't be read. [`ReadError::Unavailable`] if the log doesn't reach
+    /// See [`ReadError`]: that of the first event that can't be read or doesn't continue the chain of hashes. If the fold reaches
+    /// the head, that of an index which doesn't lead to each event. [`ReadError::Unavailable`] if the log doesn't reach
     /// that position.
     pub async fn fold<T: Send + 'static>(
         &self,
@@ -24,7 +25,12 @@ impl EventStore {
             return Err(too_short(upto));
         }
         if let StoreBackend::Sqlite(store) = &self.0 {
-            return store.fold((after, upto), state, apply).await;
+            let folded = store.fold((after, upto), state, apply).await;
+            // The caller says what it was reading for, and so writes the better line.
+            if let Err(ReadError::Damaged(what)) = &folded {
+                store.note_damage(what);
+            }
+            return folded;
         }
         let mut position = after;
         while position < upto {

@@ -5,7 +5,7 @@
 //! and messages say *store*, they mean the variant that a server uses and its place, a folder or a cluster. Reading order:
 //! `event` (an event before it is recorded), [`recorded`] (an event in the log), this file (appends, reads, subscriptions),
 //! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
-//! `fold` (the whole log), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
+//! `fold` (the whole log), `damage` (what was found damaged), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
 //! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
 //! evidence), `merkle` (proofs for single events), `error` (why an operation of the log fails), `import` (copies a log into a cluster), [`import_lines`] (makes a log
 //! of exported lines), `conformance` (the
@@ -27,6 +27,7 @@ mod cluster;
 pub mod codec;
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 pub mod conformance;
+mod damage;
 mod encoded;
 mod error;
 mod event;
@@ -57,6 +58,7 @@ pub use recorded::{Fact, Recorded, StoredJson};
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
+pub use sqlite::verify::{LogFault, Verified, VerifyError, VerifyRange, verify_log};
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.
@@ -172,11 +174,11 @@ impl EventStore {
     pub async fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let events = match &self.0 {
             StoreBackend::Memory(store) => store.read_stream(stream, from),
-            StoreBackend::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
+            StoreBackend::Sqlite(store) => self.noted(store.read_stream(stream.clone(), from).await)?,
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.read_stream(stream, from).await?,
         };
-        without_gaps(stream, from, events)
+        self.noted(without_gaps(stream, from, events))
     }
 
     /// All events of a stream, at least up to the revision `at_least`. If the events up to that revision are in memory, the
@@ -224,7 +226,7 @@ impl EventStore {
             StoreBackend::Memory(store) => {
                 streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect()
             }
-            StoreBackend::Sqlite(store) => store.read_streams(streams).await?,
+            StoreBackend::Sqlite(store) => self.noted(store.read_streams(streams).await)?,
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.read_many_for_decision(&streams).await?,
         };
@@ -261,7 +263,7 @@ impl EventStore {
         let events = match &self.0 {
             // The recent events of a log in memory are all its events.
             StoreBackend::Memory(_) => Vec::new(),
-            StoreBackend::Sqlite(store) => store.read_all(after, head, limit, bytes).await?,
+            StoreBackend::Sqlite(store) => self.noted(store.read_all(after, head, limit, bytes).await)?,
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.read_all(after, head, limit).await?,
         };
@@ -270,7 +272,7 @@ impl EventStore {
         let expected = if is_full { events.len() } else { in_log };
         let read = events.iter().map(|event| Some(event.position.0)).chain([None]);
         match (after.0 + 1..).zip(read).take(expected).find(|&(position, read)| read != Some(position)) {
-            Some((position, _)) => Err(ReadError::Damaged(format!("the log has lost event {position}"))),
+            Some((position, _)) => self.noted(Err(chain::lost(Position(position)))),
             None => Ok(events),
         }
     }

@@ -247,7 +247,12 @@ pub(super) fn without_gaps(
     events: Vec<Arc<Recorded>>,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
     match events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision) {
-        Some((_, revision)) => Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}"))),
+        Some((_, revision)) => Err(lost_revision(stream, Revision(revision))),
         None => Ok(events),
     }
+}
+
+/// The error for a stream that lacks an event of this revision.
+pub(super) fn lost_revision(stream: &StreamName, revision: Revision) -> ReadError {
+    ReadError::Damaged(format!("{stream} has lost its event of revision {revision}"))
 }

@@ -101,9 +101,9 @@ impl Collector {
         answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable("the read was aborted".to_owned())))
     }
 
-    /// Reads the events of a stream from this revision on, at once.
-    pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> ReadResult {
-        self.store.read_for_decision(stream, from).await
+    /// Reads the events of a stream after this revision, at once.
+    pub(super) async fn read_after(&self, stream: &StreamName, last: Revision) -> ReadResult {
+        self.store.read_after(stream, last).await
     }
 
     /// The numbers of appends and of reads that wait for the next flush.

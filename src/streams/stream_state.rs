@@ -197,7 +197,7 @@ impl<D: StreamDecider> StreamState<D> {
     async fn catch_up(&mut self, collector: &Rc<Collector>) -> Result<(), ReadError> {
         let new = match self.folded.revision {
             None => collector.read(self.stream.clone()).await?,
-            Some(Revision(last)) => collector.read_from(&self.stream, Revision(last + 1)).await?,
+            Some(last) => collector.read_after(&self.stream, last).await?,
         };
         for recorded in new {
             self.apply(&recorded)?;

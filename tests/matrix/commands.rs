@@ -59,11 +59,12 @@ impl CommandRow {
 
 /// The commands that aren't a client of a server; and `bench`, `log sign` and `log prove`, whose requests are those of the other
 /// commands.
-pub const WITHOUT_ROWS: [&str; 10] = [
+pub const WITHOUT_ROWS: [&str; 11] = [
     "serve",
     "demo",
     "bench",
     "store check",
+    "log verify",
     "log import",
     "log upgrade",
     "log sign",

@@ -26,7 +26,7 @@ async fn write_ten(dir: &Path) {
 }
 
 /// Changes the file of the log without the store.
-pub(super) fn tamper(dir: &Path, sql: &str) {
+pub fn tamper(dir: &Path, sql: &str) {
     let database = database(dir);
     let triggers = "SELECT group_concat('DROP TRIGGER ' || name, ';') FROM sqlite_schema WHERE type = 'trigger'";
     let free: Option<String> = database.query_row(triggers, [], |row| row.get(0)).unwrap();
@@ -112,6 +112,22 @@ async fn a_log_of_a_later_format_is_refused() {
     assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
 }
 
+/// Asserts that the event at this position is served by no read of the log, and that each error names it.
+async fn is_never_served(store: &EventStore, position: u64, change: &str) {
+    let names_it = |found: &str| found.contains(&format!("event {position} "));
+    let Err(ReadError::Damaged(found)) = store.fold((Position(0), Position(10)), (), |(), _| ()).await else {
+        panic!("{change}: fold")
+    };
+    assert!(names_it(&found), "{change}: {found}");
+    for after in 0..position {
+        let Err(ReadError::Damaged(found)) = store.read_all(Position(after), 100).await else {
+            panic!("{change}: read after {after}")
+        };
+        assert!(names_it(&found), "{change}, after {after}: {found}");
+    }
+    assert_eq!(store.read_all(Position(position), 100).await.unwrap().len() as u64, 10 - position, "{change}");
+}
+
 #[tokio::test]
 async fn the_chain_of_hashes_shows_any_change_made_to_the_file() {
     for set in [
@@ -132,21 +148,49 @@ async fn the_chain_of_hashes_shows_any_change_made_to_the_file() {
         let dir = folder();
         write_ten(dir.path()).await;
         tamper(dir.path(), &format!("UPDATE events SET {set} WHERE position = 4"));
-        let store = EventStore::open(dir.path()).unwrap();
-        let Err(ReadError::Damaged(found)) = chain::verify(Hash::ZERO, &all_events(&store).await) else {
-            panic!("{set}")
-        };
-        assert!(found.contains("event 4"), "{set}: {found}");
+        is_never_served(&EventStore::open(dir.path()).unwrap(), 4, set).await;
     }
     for sql in ["UPDATE actors SET actor = 'bob'", "UPDATE actors SET via = 'cli'"] {
         let dir = folder();
         write_ten(dir.path()).await;
         tamper(dir.path(), sql);
         let store = EventStore::open(dir.path()).unwrap();
-        let Err(ReadError::Damaged(found)) = chain::verify(Hash::ZERO, &all_events(&store).await) else {
-            panic!("{sql}")
-        };
+        let Err(ReadError::Damaged(found)) = store.read_all(Position(0), 100).await else { panic!("{sql}") };
         assert!(found.contains("event 1 "), "{sql}: {found}");
+        assert_eq!(
+            store.fold((Position(0), Position(10)), (), |(), _| ()).await,
+            Err(ReadError::Damaged(found)),
+            "{sql}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_with_a_changed_event_is_refused_and_the_other_streams_can_be_read() {
+    for set in [
+        "time = time + 1",
+        "data = replace(data, 'run_at', 'retry_at')",
+        "request_id = 'r-2'",
+        "id = zeroblob(16)",
+        "hash = zeroblob(32)",
+        "hash = x''",
+    ] {
+        let dir = folder();
+        let (changed, beside) = (stream(), stream());
+        let store = EventStore::open(dir.path()).unwrap();
+        let appends = vec![first(&changed, "a"), first(&beside, "b"), next(&changed, 0), next(&beside, 0)];
+        assert!(store.append_many(appends).await.iter().all(Result::is_ok));
+        drop(store);
+        tamper(dir.path(), &format!("UPDATE events SET {set} WHERE position = 3"));
+        let store = EventStore::open(dir.path()).unwrap();
+        for from in [0, 1] {
+            let read = store.read_stream(&changed, Revision(from)).await;
+            let Err(ReadError::Damaged(found)) = read else { panic!("{set}: {read:?}") };
+            assert!(found.contains("event 3"), "{set}: {found}");
+        }
+        let read = store.read_many_for_decision(vec![beside.clone(), changed]).await;
+        assert!(matches!(read, Err(ReadError::Damaged(_))), "{set}");
+        assert_eq!(store.read_stream(&beside, Revision(0)).await.unwrap().len(), 2, "{set}");
     }
 }
 

@@ -180,6 +180,68 @@ async fn every_table_refuses_changes() {
     }
 }
 
+/// The columns of `events` after the first four.
+const REST: &str = "id, type, time, actor, correlation_id, causation_id, request_id, meta";
+
+#[tokio::test]
+async fn no_row_takes_the_place_of_another_and_no_position_is_left_out() {
+    let dir = folder();
+    let task = stream();
+    let store = EventStore::open(dir.path()).unwrap();
+    store.append_many(vec![first(&task, "t"), next(&task, 0), first(&stream(), "u")]).await;
+    let before = lines(&all_events(&store).await);
+    drop(store);
+    let copy = |position: &str, of: u64| {
+        format!(
+            "INTO events SELECT {position}, stream, revision, name, {REST}, '{{}}', hash FROM events WHERE position = {of}"
+        )
+    };
+    let rows = [
+        "INTO log VALUES (1, 2, '0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0')".to_owned(),
+        "INTO types VALUES (1, 'Seen', 1)".to_owned(),
+        "INTO types (type, version) SELECT type, version FROM types WHERE id = 1".to_owned(),
+        "INTO actors VALUES (1, 'bob', 'http')".to_owned(),
+        "INTO actors (actor, via) SELECT actor, via FROM actors WHERE id = 1".to_owned(),
+        copy("position", 1),
+        copy("position", 2),
+        copy("position", 3),
+        copy("4", 1),
+        copy("4", 2),
+        copy("4", 3),
+        copy("NULL", 2),
+        format!("INTO events SELECT 6, 6, 0, 'queue-mail', {REST}, data, hash FROM events WHERE position = 3"),
+        format!("INTO events SELECT 0, 0, 0, 'queue-mail', {REST}, data, hash FROM events WHERE position = 3"),
+    ];
+    for row in rows {
+        for verb in ["INSERT OR REPLACE", "REPLACE", "INSERT", "INSERT OR FAIL"] {
+            let refused = database(dir.path()).execute_batch(&format!("{verb} {row}"));
+            assert!(refused.is_err(), "{verb} {row}");
+        }
+    }
+    let store = EventStore::open(dir.path()).unwrap();
+    assert_eq!(lines(&all_events(&store).await), before);
+    assert_eq!(store.append(next(&task, 1)).await, Ok(Revision(2)));
+}
+
+#[tokio::test]
+async fn a_log_that_was_written_without_these_protections_gets_them_when_it_is_opened() {
+    let dir = folder();
+    let task = stream();
+    EventStore::open(dir.path()).unwrap().append(first(&task, "t")).await.unwrap();
+    let of_triggers = "SELECT group_concat('DROP TRIGGER ' || name, ';') FROM sqlite_schema
+        WHERE type = 'trigger' AND sql LIKE '%BEFORE INSERT%'";
+    let drop: Option<String> = database(dir.path()).query_row(of_triggers, [], |row| row.get(0)).unwrap();
+    database(dir.path()).execute_batch(&format!("{}; PRAGMA user_version = 0", drop.unwrap())).unwrap();
+    let store = EventStore::open(dir.path()).unwrap();
+    let epoch = store.epoch();
+    assert_eq!(store.append(next(&task, 0)).await, Ok(Revision(1)));
+    std::mem::drop(store);
+    let replace = "INSERT OR REPLACE INTO log VALUES (1, 2, '0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0')";
+    assert!(database(dir.path()).execute_batch(replace).is_err());
+    assert_ne!(database(dir.path()).pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)), Ok(0));
+    assert_eq!(EventStore::open(dir.path()).unwrap().epoch(), epoch);
+}
+
 #[tokio::test]
 async fn a_log_that_was_opened_again_knows_where_each_stream_ends() {
     let dir = folder();

@@ -121,7 +121,7 @@ refusals! {
     ReportUnrecorded: SERVICE_UNAVAILABLE, "log_read_only", true;
     /// `/readyz`: the views lack events of the log, or the log can't be reached at present.
     NotReady: SERVICE_UNAVAILABLE, "not_ready", true;
-    /// `/readyz`: until a restart, the log accepts no writes, the views have stopped, or an actor has stopped.
+    /// `/readyz`: until a restart, the log accepts no writes or is damaged, the views have stopped, or an actor has stopped.
     NotReadyUntilRestart: SERVICE_UNAVAILABLE, "not_ready", false;
 }
 

@@ -83,6 +83,23 @@ impl Snapshots {
         None
     }
 
+    /// If this process has started from a snapshot, reads the events before it, which the start has not read, and checks that each
+    /// continues the chain of hashes. The log notes damage, so that the server isn't ready from then on.
+    pub async fn check_log(&self, log: &EventStore) {
+        let (begun, head) = (Instant::now(), log.head().position);
+        if self.positions().is_empty() {
+            return;
+        }
+        match log.fold((Position(0), head), (), |(), _| ()).await {
+            Ok(()) => tracing::debug!(%head, took = ?begun.elapsed(), "the events before the snapshot are checked"),
+            Err(error) => tracing::error!(
+                %error,
+                "the log is damaged or can't be read; if it is damaged, the server is not ready any more: stop it, and check its \
+                 data folder with `taskbell log verify`"
+            ),
+        }
+    }
+
     /// Writes a snapshot again and again, when enough events have followed the last one. Ends when the views fail.
     pub async fn follow(self, log: EventStore, reader: ViewsReader) {
         let mut last = self.positions().last().copied().unwrap_or(Position(0));

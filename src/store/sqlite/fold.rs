@@ -4,6 +4,9 @@
 //! the second one the blocks 1, 3, 5, …, each over a connection of its own. The calling thread takes the blocks in turn, so it
 //! gets the events in their order, and of several damaged events the first one is reported.
 //!
+//! Each decoder computes the hashes of its events, with the stored hash of the event before its block. The calling thread checks
+//! that this is the hash with which the block before ends.
+//!
 //! A decoder is at most one part of a block ahead of the calling thread, so the memory is bounded. What the calling thread
 //! has applied goes back to its decoder, which drops it: memory is freed fastest on the thread that has allocated it.
 
@@ -12,8 +15,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Scope};
 
+use super::indexes::IndexEntries;
 use super::read::ReadConnection;
-use crate::store::{Fact, ReadError};
+use super::stored_event::{HashBuffers, StoredEvent};
+use crate::store::chain::{continues, lost};
+use crate::store::{Fact, Hash, ReadError};
 use crate::task::Position;
 
 /// The number of consecutive events that one decoder reads before it continues after the blocks of the others.
@@ -23,9 +29,13 @@ const PART_BYTES: usize = 1 << 20;
 /// The largest number of decoders. The thread that applies isn't faster than so many.
 const DECODERS_MAX: u64 = 4;
 
-/// Events that follow each other.
+/// Events that follow each other, each of which continues the chain.
 struct Part {
     facts: Vec<Fact>,
+    /// The hash of the event before the first one, and that of the last one.
+    hashes: (Hash, Hash),
+    /// The entries that the indexes must have for them.
+    entries: IndexEntries,
     ends_block: bool,
 }
 
@@ -36,25 +46,42 @@ struct Decoder {
     applied: Sender<Vec<Fact>>,
 }
 
+/// What the calling thread knows of the events that it has applied.
+struct Applied {
+    position: Position,
+    hash: Hash,
+    entries: IndexEntries,
+}
+
 /// Calls `apply` with what each event says, from the one after the position `after` to the one at the position `upto`. Blocks until
-/// it is done.
+/// it is done. If `with_indexes` is true, it also checks that the indexes lead to each event; then the first event must be that
+/// of the log.
 ///
 /// # Errors
-/// The first event that can't be read, or [`ReadError::Unavailable`].
+/// The first event that can't be read or doesn't continue the chain; [`ReadError::Damaged`] for an index; or
+/// [`ReadError::Unavailable`].
 pub(super) fn fold(
     path: &Path,
     (after, upto): (Position, Position),
+    with_indexes: bool,
     mut apply: impl FnMut(&Fact),
 ) -> Result<(), ReadError> {
     let count = thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(DECODERS_MAX);
-    thread::scope(|scope| {
+    let reader = ReadConnection::open(path)?;
+    let hash = reader.stored_hash(after)?.ok_or_else(|| lost(after))?;
+    let applied = thread::scope(|scope| {
         let start = |index| Decoder::start(scope, path, (index, count), (after, upto));
         let decoders = (0..count).map(start).collect::<io::Result<Vec<_>>>();
         let decoders =
             decoders.map_err(|error| ReadError::Unavailable(format!("can't start a thread that reads: {error}")))?;
         let blocks = upto.0.saturating_sub(after.0).div_ceil(BLOCK_EVENTS);
-        (0..blocks).zip(decoders.iter().cycle()).try_for_each(|(_, decoder)| decoder.apply_block(&mut apply))
-    })
+        let mut applied = Applied { position: after, hash, entries: IndexEntries::default() };
+        for (_, decoder) in (0..blocks).zip(decoders.iter().cycle()) {
+            decoder.apply_block(&mut applied, &mut apply)?;
+        }
+        Ok(applied)
+    })?;
+    if with_indexes { reader.check_indexes(upto, applied.entries) } else { Ok(()) }
 }
 
 impl Decoder {
@@ -73,11 +100,16 @@ impl Decoder {
     }
 
     /// Applies the decoder's next block.
-    fn apply_block(&self, apply: &mut impl FnMut(&Fact)) -> Result<(), ReadError> {
+    fn apply_block(&self, applied: &mut Applied, apply: &mut impl FnMut(&Fact)) -> Result<(), ReadError> {
         loop {
             let ended = |_| ReadError::Unavailable("a thread that reads the log has ended".to_owned());
-            let Part { facts, ends_block } = self.parts.recv().map_err(ended)??;
+            let Part { facts, hashes: (before, last), entries, ends_block } = self.parts.recv().map_err(ended)??;
+            // It differs if the row has changed since the other decoder has read it.
+            continues(applied.position, before, applied.hash)?;
             facts.iter().for_each(&mut *apply);
+            applied.position.0 += facts.len() as u64;
+            applied.hash = last;
+            applied.entries += entries;
             // The decoder may have ended already; then this thread drops them.
             drop(self.applied.send(facts));
             if ends_block {
@@ -120,45 +152,62 @@ impl DecoderThread {
         }
     }
 
-    /// Decodes and sends the block after this position.
+    /// Decodes, checks and sends the block after this position.
     fn decode_block(&self, reader: &ReadConnection, after: Position) -> Result<Result<(), NotTaken>, ReadError> {
         let last = Position(self.upto.0.min(after.0 + BLOCK_EVENTS));
-        let (mut facts, mut bytes, mut position) = (self.empty(), 0, after.0);
+        let before = reader.stored_hash(after)?.ok_or_else(|| lost(after))?;
+        let (mut part, mut bytes, mut position) = (self.empty(before), 0, after);
+        let mut buffers = HashBuffers::default();
         let mut sent = Ok(());
         reader.scan_range(after, last, |event| {
-            position += 1;
-            if event.position.0 != position {
+            position.0 += 1;
+            if event.position != position {
                 return Err(lost(position));
             }
             bytes += event.data.len();
-            facts.push(event.decode_fact()?);
+            part.push(event, &mut buffers)?;
             if bytes >= PART_BYTES {
                 bytes = 0;
-                sent = self.send(std::mem::replace(&mut facts, self.empty()), false);
+                let next = self.empty(part.hashes.1);
+                sent = self.send(std::mem::replace(&mut part, next));
             }
             Ok(sent.is_ok())
         })?;
-        if sent.is_ok() && position < last.0 {
-            return Err(lost(position + 1));
+        if sent.is_ok() && position < last {
+            return Err(lost(Position(position.0 + 1)));
         }
-        Ok(sent.and_then(|()| self.send(facts, true)))
+        part.ends_block = true;
+        Ok(sent.and_then(|()| self.send(part)))
     }
 
-    fn send(&self, facts: Vec<Fact>, ends_block: bool) -> Result<(), NotTaken> {
-        self.parts.send(Ok(Part { facts, ends_block })).map_err(|_| NotTaken)
+    fn send(&self, part: Part) -> Result<(), NotTaken> {
+        self.parts.send(Ok(part)).map_err(|_| NotTaken)
     }
 
-    /// An empty list. Drops what was applied meanwhile, and uses the memory of its list again.
-    fn empty(&self) -> Vec<Fact> {
-        let mut list = Vec::new();
+    /// A part without events, after an event with this hash. Drops what was applied meanwhile, and uses the memory of its list
+    /// again.
+    fn empty(&self, before: Hash) -> Part {
+        let mut facts = Vec::new();
         while let Ok(mut applied) = self.applied.try_recv() {
             applied.clear();
-            list = applied;
+            facts = applied;
         }
-        list
+        Part { facts, hashes: (before, before), entries: IndexEntries::default(), ends_block: false }
     }
 }
 
-fn lost(position: u64) -> ReadError {
-    ReadError::Damaged(format!("the log has lost event {position}"))
+impl Part {
+    /// Decodes the event and adds it.
+    ///
+    /// # Errors
+    /// If it can't be decoded, or doesn't continue the chain.
+    fn push(&mut self, event: StoredEvent<'_>, buffers: &mut HashBuffers) -> Result<(), ReadError> {
+        let (position, hash) = (event.position, event.hash);
+        let expected = event.hash_after(self.hashes.1, buffers);
+        self.entries.add(&event);
+        // An error that says what is wrong with the event is more useful than one that says that it has changed.
+        self.facts.push(event.decode_fact()?);
+        self.hashes.1 = hash;
+        continues(position, hash, expected)
+    }
 }

@@ -2,8 +2,6 @@
 
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 use crate::store::{Meta, Via};
@@ -95,23 +93,28 @@ fn rest_after_columns<'a>(meta: &Meta, text: &'a str) -> Option<&'a str> {
     rest.strip_prefix('}')
 }
 
-/// The text that the columns of this `meta` give.
-pub(super) fn text_of_columns(meta: &Meta) -> serde_json::Result<Box<RawValue>> {
-    /// The members in the order of their text. [`Meta`] itself may get further members one day; stored texts don't change.
-    #[derive(Serialize)]
-    struct Columns<'a> {
-        actor: &'a str,
-        via: &'a str,
-        correlation_id: &'a Uuid,
-        causation_id: Option<&'a Uuid>,
-        request_id: Option<&'a str>,
+/// Writes the text that the columns of this `meta` give. It is the inverse of [`columns_give`], so no value of it needs an escape.
+pub(super) fn write_text_of_columns(meta: &Meta, text: &mut String) {
+    let Meta { actor, via, correlation_id, causation_id, request_id } = meta;
+    let push_uuid =
+        |text: &mut String, id: &Uuid| text.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    for part in ["{\"actor\":\"", actor, "\",\"via\":\"", via_text(*via), "\",\"correlation_id\":\""] {
+        text.push_str(part);
     }
-
-    to_raw_value(&Columns {
-        actor: &meta.actor,
-        via: via_text(meta.via),
-        correlation_id: &meta.correlation_id,
-        causation_id: meta.causation_id.as_ref(),
-        request_id: meta.request_id.as_deref(),
-    })
+    push_uuid(text, correlation_id);
+    text.push_str("\",\"causation_id\":");
+    match causation_id {
+        None => text.push_str("null"),
+        Some(id) => {
+            text.push('"');
+            push_uuid(text, id);
+            text.push('"');
+        }
+    }
+    text.push_str(",\"request_id\":");
+    match request_id {
+        None => text.push_str("null"),
+        Some(id) => ["\"", id, "\""].into_iter().for_each(|part| text.push_str(part)),
+    }
+    text.push('}');
 }

@@ -1,7 +1,7 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
 //! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
-//! keeps the write-ahead log short. [`fold`] reads the whole log. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
-//! converts a log of format 1.
+//! keeps the write-ahead log short. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
+//! converts a log of format 1. [`verify`] checks the log of a stopped server.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,10 +16,12 @@ use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, Fact, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
+mod check;
 mod checkpoint;
 mod fold;
 mod folder;
 mod format1;
+mod indexes;
 mod interned;
 mod meta;
 mod names;
@@ -27,7 +29,9 @@ mod open;
 mod read;
 mod row;
 mod schema;
+mod stored_event;
 pub(super) mod upgrade;
+pub(super) mod verify;
 mod write_connection;
 mod writer;
 
@@ -43,6 +47,9 @@ const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream:
 /// The largest number of requests in the writer's queue. When the queue is full, callers wait until they can send theirs.
 const QUEUE_CAPACITY: usize = 1024;
 
+/// A revision that this stream has, as far as the caller knows.
+pub(in crate::store) type KnownRevisions = dyn Fn(&StreamName) -> Option<Revision> + Send + Sync;
+
 /// The log in a folder. Its drop waits until the writer has ended.
 pub(in crate::store) struct Sqlite {
     pub(in crate::store) recent: Arc<RecentEvents>,
@@ -55,6 +62,10 @@ pub(in crate::store) struct Sqlite {
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
     progress: Arc<Progress>,
+    /// What was damaged when it was read; empty if nothing was.
+    damage: OnceLock<String>,
+    /// The revisions that the streams have at least.
+    known_revisions: OnceLock<Box<KnownRevisions>>,
     /// The lock file, locked until the writer has ended: two servers can't share a folder.
     _lock: File,
 }
@@ -88,6 +99,8 @@ impl Sqlite {
             writer: Some(thread),
             failure,
             progress,
+            damage: OnceLock::new(),
+            known_revisions: OnceLock::new(),
             _lock: lock,
         })
     }
@@ -125,7 +138,8 @@ impl Sqlite {
             events.drain(..skipped);
             return Ok(events);
         }
-        self.readers.run(move |reader| reader.read_stream(&stream, from)).await
+        let known = self.known_revision(&stream);
+        self.readers.run(move |reader| reader.read_stream(&stream, from, known)).await
     }
 
     pub(in crate::store) async fn read_streams(
@@ -136,10 +150,12 @@ impl Sqlite {
         if in_memory.iter().all(Option::is_some) {
             return Ok(in_memory.into_iter().flatten().collect());
         }
+        let known: Vec<_> = streams.iter().map(|stream| self.known_revision(stream)).collect();
         let read_streams = move |reader: &ReadConnection| {
-            let mut read = streams.iter().zip(&mut in_memory).map(|(stream, in_memory)| match in_memory.take() {
+            let streams = streams.iter().zip(known);
+            let mut read = streams.zip(&mut in_memory).map(|((stream, known), in_memory)| match in_memory.take() {
                 Some(events) => Ok(events),
-                None => reader.read_stream(stream, Revision(0)),
+                None => reader.read_stream(stream, Revision(0), known),
             });
             reader.in_transaction(|_| read.by_ref().collect())
         };
@@ -163,11 +179,31 @@ impl Sqlite {
         apply: fn(&mut T, &Fact),
     ) -> Result<T, ReadError> {
         let path = self.readers.path().to_owned();
+        let is_whole = range == (Position(0), self.recent.head().position);
         let folding = tokio::task::spawn_blocking(move || {
-            fold::fold(&path, range, |fact| apply(&mut state, fact))?;
+            fold::fold(&path, range, is_whole, |fact| apply(&mut state, fact))?;
             Ok(state)
         });
         folding.await.map_err(|error| ReadError::Unavailable(error.to_string()))?
+    }
+
+    /// Compares each stream that is read from the file with what `known` knows of it. `known` is called before the read: a stream
+    /// only grows.
+    pub(in crate::store) fn compare_with(&self, known: Box<KnownRevisions>) {
+        drop(self.known_revisions.set(known));
+    }
+
+    fn known_revision(&self, stream: &StreamName) -> Option<Revision> {
+        self.known_revisions.get().and_then(|known| known(stream))
+    }
+
+    /// Notes what is damaged, unless damage was found before. Returns whether it is noted now.
+    pub(in crate::store) fn note_damage(&self, what: &str) -> bool {
+        self.damage.set(what.to_owned()).is_ok()
+    }
+
+    pub(in crate::store) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     pub(in crate::store) fn write_ahead_log(&self) -> WriteAheadLog {

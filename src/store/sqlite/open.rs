@@ -32,13 +32,19 @@ pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
         FileContents::Log(found) => return Err(other_format(path, found)),
         FileContents::Other => return Err(OpenError::NotALog(path.to_owned())),
     }
-    let epoch: String = connection.query_row("SELECT epoch FROM log", [], |row| row.get(0)).map_err(to_open_error)?;
-    let epoch = epoch.parse().map_err(|error| invalid_log(format!("its id (epoch) is not a valid UUID: {error}")))?;
+    let epoch_text: String =
+        connection.query_row("SELECT epoch FROM log", [], |row| row.get(0)).map_err(to_open_error)?;
+    if !schema::epoch_is_unchanged(&connection, &epoch_text).map_err(to_open_error)? {
+        return Err(invalid_log("damaged: its id (epoch) or the checksum of its id has changed".to_owned()));
+    }
+    let epoch =
+        epoch_text.parse().map_err(|error| invalid_log(format!("its id (epoch) is not a valid UUID: {error}")))?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(to_open_error)?;
     if mode != "wal" {
         return Err(invalid_log(format!("no write-ahead log on this file system (mode {mode})")));
     }
+    schema::complete(&connection, &epoch_text).map_err(to_open_error)?;
     let writer_connection = WriteConnection::new(connection);
     let head = writer_connection.head().map_err(|error: WriteError| invalid_log(error.into_reason()))?;
     Ok(OpenedLog { writer_connection, epoch, head })

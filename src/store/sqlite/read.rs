@@ -8,15 +8,14 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::meta::{TASK_PREFIX, TextOrUuid, text_of_columns};
-use super::names::{Names, StoredFirst, StoredName, StoredType, first_event};
+use super::meta::TextOrUuid;
+use super::names::{Names, StoredFirst, first_event};
 use super::open::keep_query_plans;
 use super::row::EventRow;
+use super::stored_event::{StoredEvent, StoredMeta};
 use super::write_connection::sqlite_integer;
-use crate::store::chain::HashedFields;
-use crate::store::recorded::{StoredJson, UndecodedEvent, parse_meta, stream_name, without_spaces_around};
-use crate::store::{Fact, Hash, Meta, ReadError, Recorded, StreamName};
-use crate::task::{Position, Revision, Timestamp};
+use crate::store::{Hash, Meta, ReadError};
+use crate::task::{Position, Revision};
 
 /// The number of connections that read, and so the largest number of reads that run at the same time.
 const READERS: usize = 4;
@@ -32,10 +31,11 @@ macro_rules! select_events {
     };
 }
 
-const SELECT_RANGE: &str = select_events!("WHERE position > ? AND position <= ? ORDER BY position LIMIT ?");
-const SELECT_FIRST: &str = select_events!("WHERE name = ?");
+pub(super) const SELECT_RANGE: &str = select_events!("WHERE position > ? AND position <= ? ORDER BY position LIMIT ?");
+pub(super) const SELECT_FIRST: &str = select_events!("WHERE name = ?");
 /// The condition `revision > 0` lets `SQLite` use the index `next_events`.
-const SELECT_NEXT: &str = select_events!("WHERE stream = ? AND revision > 0 AND revision >= ? ORDER BY revision");
+pub(super) const SELECT_NEXT: &str =
+    select_events!("WHERE stream = ? AND revision > 0 AND revision >= ? ORDER BY revision");
 
 /// The connections that read. Only one thread at a time uses a connection.
 pub(super) struct ReaderPool {
@@ -76,29 +76,8 @@ impl ReaderPool {
 
 /// A connection that only reads.
 pub(super) struct ReadConnection {
-    connection: Connection,
+    pub(super) connection: Connection,
     names: Names,
-}
-
-/// An event as it was read, with its names, but without a check that this version of Taskbell knows them.
-pub(super) struct StoredEvent<'row> {
-    pub(super) position: Position,
-    pub(super) stream: StoredName,
-    pub(super) revision: Revision,
-    pub(super) id: Uuid,
-    pub(super) event_type: StoredType,
-    pub(super) time: i64,
-    pub(super) meta: StoredMeta<'row>,
-    pub(super) data: &'row str,
-    pub(super) hash: Hash,
-}
-
-/// The `meta` of a row.
-pub(super) enum StoredMeta<'row> {
-    /// It is in columns, which give its text.
-    Columns(Meta),
-    /// The row holds its text.
-    Text(&'row str),
 }
 
 impl ReadConnection {
@@ -115,37 +94,12 @@ impl ReadConnection {
         open().map_err(|error| read_error(&error))
     }
 
-    /// The events of a stream from a revision on.
-    pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let first = self.prepare(SELECT_FIRST)?;
-        let mut events = self.read_events(first, [TextOrUuid::new(stream.as_str(), TASK_PREFIX)], usize::MAX)?;
-        let Some(first) = events.first().map(|event| event.position) else { return Ok(events) };
-        events.retain(|event| event.revision >= from);
-        let next = self.prepare(SELECT_NEXT)?;
-        let range = params![sqlite_integer(first.0), sqlite_integer(from.0)];
-        events.append(&mut self.read_events(next, range, usize::MAX)?);
-        Ok(events)
-    }
-
     /// Runs `read` in one transaction. Outside a transaction, a commit between two queries would empty the page cache.
     pub(super) fn in_transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
         let transaction = self.connection.unchecked_transaction().map_err(|error| read_error(&error))?;
         let found = read(self)?;
         transaction.commit().map_err(|error| read_error(&error))?;
         Ok(found)
-    }
-
-    /// At most `limit` events after a position (exclusive), up to another (inclusive). The last of them is the one with which the
-    /// `meta` and `data` of all have at least so many bytes.
-    pub(super) fn read_range(
-        &self,
-        after: Position,
-        upto: Position,
-        limit: usize,
-        bytes: usize,
-    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let range = params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)];
-        self.read_events(self.prepare(SELECT_RANGE)?, range, bytes)
     }
 
     /// Calls `visit` for each event in the order of the log, until it returns an error. No event is decoded.
@@ -156,31 +110,13 @@ impl ReadConnection {
         let mut query = self.prepare(SELECT_RANGE)?;
         let mut rows = query.query([0, i64::MAX, -1]).map_err(|error| read_error(&error))?;
         while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
-            let event = self.stored_event(row)?;
-            visit(&event.row(&event.meta_text()?))?;
+            self.stored_event(row)?.with_row(&mut visit)?;
         }
         Ok(())
     }
 
-    fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         self.connection.prepare_cached(sql).map_err(|error| read_error(&error))
-    }
-
-    /// Reads events until all together have at least so many bytes.
-    fn read_events(
-        &self,
-        query: CachedStatement<'_>,
-        range: impl rusqlite::Params,
-        bytes: usize,
-    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let (mut events, mut size) = (Vec::new(), 0);
-        self.scan(query, range, |event| {
-            let event = event.decode()?;
-            size += event.size();
-            events.push(Arc::new(event));
-            Ok(size < bytes)
-        })?;
-        Ok(events)
     }
 
     /// Calls `each` with the events after a position (exclusive), up to another (inclusive), as long as it returns true.
@@ -190,24 +126,41 @@ impl ReadConnection {
         upto: Position,
         each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        self.scan(self.prepare(SELECT_RANGE)?, params![sqlite_integer(after.0), sqlite_integer(upto.0), -1], each)
+        let range = params![sqlite_integer(after.0), sqlite_integer(upto.0), -1];
+        self.scan(self.prepare(SELECT_RANGE)?, range, Some(after), each)
     }
 
-    /// Calls `each` with the events that the query finds, as long as it returns true.
-    fn scan(
+    /// Calls `each` with the events that the query finds, as long as it returns true. An error of the file names the position
+    /// before it; `after` is the one before the first event, if it is known.
+    pub(super) fn scan(
         &self,
         mut query: CachedStatement<'_>,
         range: impl rusqlite::Params,
+        mut after: Option<Position>,
         mut each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         let mut rows = query.query(range).map_err(|error| read_error(&error))?;
-        while let Some(row) = rows.next().map_err(|error| read_error(&error))?
-            && each(self.stored_event(row)?)?
-        {}
-        Ok(())
+        loop {
+            let Some(row) = rows.next().map_err(|error| read_error_after(after, &error))? else { return Ok(()) };
+            let event = self.stored_event(row)?;
+            after = Some(event.position);
+            if !each(event)? {
+                return Ok(());
+            }
+        }
     }
 
-    fn stored_event<'row>(&self, row: &'row Row<'_>) -> Result<StoredEvent<'row>, ReadError> {
+    /// The event of a row of a query with `select_events!`.
+    pub(super) fn stored_event<'row>(&self, row: &'row Row<'_>) -> Result<StoredEvent<'row>, ReadError> {
+        self.event_without_hash(row).and_then(|event| {
+            let damaged = |error| ReadError::Damaged(format!("event {}: {error}", event.position));
+            let hash = Hash(row.get(13).map_err(damaged)?);
+            Ok(StoredEvent { hash, ..event })
+        })
+    }
+
+    /// As [`Self::stored_event`], but the hash is zero.
+    pub(super) fn event_without_hash<'row>(&self, row: &'row Row<'_>) -> Result<StoredEvent<'row>, ReadError> {
         let position: i64 = row.get(0).map_err(|error| read_error(&error))?;
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
         let number = |column: usize| row.get::<_, i64>(column).map_err(|error| damaged(&error));
@@ -218,6 +171,7 @@ impl ReadConnection {
         let meta = self.meta_of(row, position, &first)?;
         Ok(StoredEvent {
             position: Position(u64::try_from(position).map_err(|error| damaged(&error))?),
+            begins: number(1)?,
             stream: first.name,
             revision: Revision(u64::try_from(number(2)?).map_err(|error| damaged(&error))?),
             id: Uuid::from_bytes(row.get(4).map_err(|error| damaged(&error))?),
@@ -225,7 +179,7 @@ impl ReadConnection {
             time: number(6)?,
             meta,
             data: text(row, 12).map_err(|error| damaged(&error))?,
-            hash: Hash(row.get(13).map_err(|error| damaged(&error))?),
+            hash: Hash::ZERO,
         })
     }
 
@@ -282,79 +236,25 @@ impl ReadConnection {
     }
 }
 
-impl StoredEvent<'_> {
-    /// The text of its `meta`.
-    ///
-    /// # Errors
-    /// [`ReadError::Damaged`] if the row's text is no JSON.
-    fn meta_text(&self) -> Result<StoredJson, ReadError> {
-        let damaged = |error: serde_json::Error| ReadError::Damaged(format!("event {}: {error}", self.position));
-        match &self.meta {
-            StoredMeta::Columns(meta) => text_of_columns(meta).map(StoredJson::from).map_err(damaged),
-            StoredMeta::Text(text) => Ok(StoredJson::decoded(text)),
-        }
-    }
-
-    /// The row; `meta_text` is its [`meta_text`](Self::meta_text).
-    fn row<'a>(&'a self, meta_text: &'a StoredJson) -> EventRow<'a> {
-        let fields = HashedFields {
-            stream: self.stream.as_str(),
-            revision: self.revision,
-            id: self.id,
-            event_type: &self.event_type.name,
-            version: self.event_type.version,
-            time: self.time,
-            meta: meta_text.get(),
-            data: self.data,
-        };
-        let meta = match &self.meta {
-            StoredMeta::Columns(meta) => Some(meta),
-            StoredMeta::Text(_) => None,
-        };
-        EventRow { position: self.position, fields, meta, hash: self.hash }
-    }
-
-    /// Decodes the event and keeps its texts.
-    fn decode(self) -> Result<Recorded, ReadError> {
-        let (raw_meta, raw_data) = (self.meta_text()?, StoredJson::decoded(self.data));
-        let (version, hash) = (self.event_type.version, self.hash);
-        Ok(Recorded::new(self.decode_fact()?, version, hash, raw_meta, raw_data))
-    }
-
-    /// Decodes what the event says. No text of it is kept.
-    ///
-    /// # Errors
-    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
-    pub(super) fn decode_fact(self) -> Result<Fact, ReadError> {
-        let Self { position, stream, revision, id, event_type, time: micros, meta, data, hash: _ } = self;
-        let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let json = |text| without_spaces_around(text).ok_or_else(|| damaged(&"spaces around its JSON"));
-        let time = Timestamp::from_micros(micros);
-        if time.as_micros() != micros {
-            return Err(damaged(&"its time is out of range"));
-        }
-        let stream = match stream {
-            StoredName::Valid(name) => name,
-            StoredName::Invalid(text) => stream_name(position, &text)?,
-        };
-        let meta = match meta {
-            StoredMeta::Columns(meta) => meta,
-            StoredMeta::Text(text) => parse_meta(position, json(text)?)?,
-        };
-        let (StoredType { name, version }, data) = (event_type, json(data)?);
-        UndecodedEvent { position, stream, revision, id, event_type: &name, version, time, meta, data }.decode()
-    }
-}
-
 fn text<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row str, Box<dyn std::error::Error + Send + Sync>> {
     Ok(row.get_ref(column)?.as_str()?)
 }
 
-fn read_error(error: &rusqlite::Error) -> ReadError {
+pub(super) fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         // An error without a code: a value can't be converted.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => ReadError::Damaged(error.to_string()),
         Some(_) => ReadError::Unavailable(error.to_string()),
+    }
+}
+
+/// The error of a query for the event after this position.
+fn read_error_after(position: Option<Position>, error: &rusqlite::Error) -> ReadError {
+    match (position, read_error(error)) {
+        (Some(Position(position)), ReadError::Damaged(what)) => {
+            ReadError::Damaged(format!("event {} can't be read: {what}", position + 1))
+        }
+        (_, error) => error,
     }
 }
 

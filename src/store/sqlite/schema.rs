@@ -50,12 +50,12 @@ macro_rules! uuid_text {
 macro_rules! only_appended_to {
     ($table:literal) => {
         concat!(
-            "CREATE TRIGGER ",
+            "CREATE TRIGGER IF NOT EXISTS ",
             $table,
             "_are_not_changed BEFORE UPDATE ON ",
             $table,
             " BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;\n",
-            "CREATE TRIGGER ",
+            "CREATE TRIGGER IF NOT EXISTS ",
             $table,
             "_are_not_deleted BEFORE DELETE ON ",
             $table,
@@ -63,6 +63,27 @@ macro_rules! only_appended_to {
         )
     };
 }
+
+/// SQL that refuses a row where another one is already. Without it, `INSERT OR REPLACE` deletes that one, and no trigger for
+/// deletes runs.
+macro_rules! not_replaced {
+    ($table:literal, $is_there:literal) => {
+        concat!(
+            "CREATE TRIGGER IF NOT EXISTS ",
+            $table,
+            "_are_not_replaced BEFORE INSERT ON ",
+            $table,
+            " WHEN EXISTS (SELECT 1 FROM ",
+            $table,
+            " WHERE ",
+            $is_there,
+            ") BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;\n"
+        )
+    };
+}
+
+/// The message with which an event is refused whose stream has an event of this revision.
+pub(super) const REVISION_IS_TAKEN: &str = "the stream already has an event of this revision";
 
 /// The column `only` is the constant key 1, so that the table `log` has only one row. The two indexes of `events` together hold
 /// each revision of each stream once.
@@ -100,12 +121,26 @@ CREATE UNIQUE INDEX first_events ON events (name) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX next_events ON events (stream, revision) WHERE revision > 0;
 ";
 
+/// An event must have the next position. Its revision is looked up where the insert looks it up as well.
 const TRIGGERS: &str = concat!(
     only_appended_to!("log"),
     only_appended_to!("types"),
     only_appended_to!("actors"),
-    only_appended_to!("events")
+    only_appended_to!("events"),
+    not_replaced!("log", "true"),
+    not_replaced!("types", "id = NEW.id OR (type = NEW.type AND version = NEW.version)"),
+    not_replaced!("actors", "id = NEW.id OR (actor = NEW.actor AND via = NEW.via)"),
+    "CREATE TRIGGER IF NOT EXISTS events_are_not_replaced BEFORE INSERT ON events BEGIN
+    SELECT RAISE(ABORT, 'the log is only appended to')
+        WHERE NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events);
+    SELECT RAISE(ABORT, 'the stream already has an event of this revision')
+        WHERE EXISTS (SELECT 1 FROM events WHERE name = NEW.name)
+        OR (NEW.revision > 0 AND EXISTS (
+            SELECT 1 FROM events WHERE stream = NEW.stream AND revision > 0 AND revision = NEW.revision));
+END;
+"
 );
+const TRIGGER_COUNT: i64 = 12;
 
 /// A time before 1970 has negative microseconds: both parts are computed from the second before it.
 const VIEW: &str = concat!(
@@ -187,6 +222,39 @@ pub(super) fn create_log_with_epoch(connection: &mut Connection, epoch: &str) ->
     creation.execute_batch(TRIGGERS)?;
     creation.execute_batch(VIEW)?;
     creation.execute("INSERT INTO log VALUES (1, ?, ?)", params![FORMAT, epoch])?;
+    bind_epoch(&creation, epoch)?;
     creation.pragma_update(None, "application_id", APPLICATION_ID)?;
     creation.commit()
+}
+
+/// Adds what an earlier version of Taskbell has not written: triggers, and the checksum of the id. Writes nothing if nothing is
+/// missing.
+pub(super) fn complete(connection: &Connection, epoch: &str) -> rusqlite::Result<()> {
+    let triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'";
+    if connection.query_row(triggers, [], |row| row.get::<_, i64>(0))? < TRIGGER_COUNT {
+        connection.execute_batch(TRIGGERS)?;
+    }
+    if stored_checksum(connection)? == 0 { bind_epoch(connection, epoch) } else { Ok(()) }
+}
+
+/// Whether the log's id is the one that was written. True for a log that holds no checksum yet.
+pub(super) fn epoch_is_unchanged(connection: &Connection, epoch: &str) -> rusqlite::Result<bool> {
+    let stored = stored_checksum(connection)?;
+    Ok(stored == 0 || stored == checksum(epoch))
+}
+
+/// Writes the checksum of the log's id. The chain of hashes doesn't cover the id.
+pub(super) fn bind_epoch(connection: &Connection, epoch: &str) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", checksum(epoch))
+}
+
+/// The checksum of the log's id, in the header of the file; 0 if an earlier version of Taskbell has written the log.
+fn stored_checksum(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// A checksum that is never 0.
+fn checksum(epoch: &str) -> i32 {
+    let [a, b, c, d, ..] = *blake3::hash(epoch.as_bytes()).as_bytes();
+    i32::from_be_bytes([a, b, c, d]).checked_abs().map_or(1, |sum| sum.max(1))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_TRIGGER, SQLITE_CONSTRAINT_UNIQUE};
 use rusqlite::hooks::Wal;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params};
@@ -12,6 +12,7 @@ use super::checkpoint::Progress;
 use super::interned::Interned;
 use super::meta::{TASK_PREFIX, TextOrUuid, columns_give};
 use super::row::EventRow;
+use super::schema::REVISION_IS_TAKEN;
 use crate::store::{Hash, Head};
 use crate::task::{Position, Revision, Timestamp};
 
@@ -149,9 +150,7 @@ impl WriteConnection {
         ]);
         match inserted {
             Ok(_) => Ok(Some(first.unwrap_or(FirstEvent { position: *position, id: fields.id, correlation_id }))),
-            Err(rusqlite::Error::SqliteFailure(error, _)) if error.extended_code == SQLITE_CONSTRAINT_UNIQUE => {
-                Ok(None)
-            }
+            Err(rusqlite::Error::SqliteFailure(error, message)) if is_taken(error, message.as_deref()) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -190,6 +189,12 @@ impl WriteConnection {
             Err(error) => tracing::warn!("the log was closed without a last checkpoint: {error}"),
         }
     }
+}
+
+/// Whether an insert has failed because the stream already has an event of this revision.
+fn is_taken(error: rusqlite::ffi::Error, message: Option<&str>) -> bool {
+    error.extended_code == SQLITE_CONSTRAINT_UNIQUE
+        || (error.extended_code == SQLITE_CONSTRAINT_TRIGGER && message == Some(REVISION_IS_TAKEN))
 }
 
 /// What the column `causation_id` holds.
