@@ -4,7 +4,7 @@ mod burst;
 mod gap;
 mod missed;
 mod rebuild;
-mod visible;
+pub mod visible;
 
 use std::sync::Arc;
 
