@@ -5,7 +5,7 @@ mod gap;
 mod missed;
 mod rebuild;
 mod snapshots;
-mod visible;
+pub mod visible;
 
 use std::sync::Arc;
 

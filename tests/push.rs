@@ -12,4 +12,5 @@ pub mod load;
 mod many;
 mod sockets;
 mod stalled;
+mod turns;
 mod wire;

@@ -2,56 +2,56 @@
 //!
 //! For each socket the hub stores what is pending: whether the counters have changed, and a bounded set of ids of changed
 //! tasks. It writes the frames from the views when it sends them. So a socket gets the newest counters and not each change of
-//! them, and at most 20 sets of frames a second. The responses to the client's requests (`subscribe`, `unsubscribe`, `resync`)
-//! and the beats don't count: they don't wait for that interval. A slow client needs no more memory than a fast one. Each
-//! counters frame contains the position of the counters that were sent before it, so a client notices if a frame is missing.
+//! them. A slow client needs no more memory than a fast one. Each counters frame contains the position of the counters that
+//! were sent before it, so a client notices if a frame is missing.
+//!
+//! How soon changes are sent: to an idle socket at once; to the others after 20 ms, and after up to 500 ms if the frames of many
+//! sockets take too much time ([`push_queue`](super::push_queue)). The threads on which the sockets run also handle requests, so
+//! each gets few frames in one turn ([`socket_thread`](super::socket_thread)). The responses to the client's requests
+//! (`subscribe`, `unsubscribe`, `resync`) don't wait for that.
 //!
 //! If a client reads slowly:
 //!
-//! - **Normal**: its connection takes every frame at once. The hub sends what is pending when `FRAMES_INTERVAL` has passed
-//!   since the last frames.
-//! - **Backlog full**: frames wait for the connection, and the hub sends no more when they are many. What is pending remains pending,
-//!   and later changes are added to it. The hub doesn't wait, so other sockets are not delayed.
-//! - **Room again**: the connection takes frames again. The client gets the newest counters, with the position of the last counters
-//!   that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
+//! - **Normal**: its connection takes every frame at once.
+//! - **Blocked**: the connection has not taken the last frames yet. The hub sends no more. What is pending remains pending, and
+//!   later changes are added to it. The hub doesn't wait, so other sockets are not delayed.
+//! - **Room again**: the connection has taken all frames. The client gets the newest counters, with the position of the last
+//!   counters that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
 //! - **Stalled**: the connection takes nothing for the stall timeout. Then the hub sends a close frame with code 1013 behind the
-//!   frames that wait. If the connection still takes nothing for `ABORT_TIMEOUT`, the hub ends it.
+//!   frames that wait. If the connection still takes nothing for 5 s, the hub ends it.
 //!
 //! When a client subscribes, the hub first stores the subscription and then reads the position from the views. So the client
 //! gets every change after that position.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
-
-use crate::store::{EventStore, now};
-use crate::task::Timestamp;
-use crate::views::Row;
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use tokio::sync::oneshot;
 
 use super::frames;
-use super::messages::{CloseAll, Closing, CredentialEnded, SocketClosed, SocketId, SocketOpened, SocketRequest};
+use super::messages::{CloseAll, Closing, CredentialEnded, SocketClosed, SocketOpened, SocketRequest, Turn};
 use super::open_sockets::OpenSockets;
-use super::socket::{ClosingSocket, OpenSocket, PendingCounters};
-use super::task_frames::TaskFrames;
+use super::socket::FrameSource;
+use super::socket_thread::ThreadId;
+use super::sockets::Sockets;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::projection::freshness::Freshness;
 use crate::projection::projector::ProgressShown;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::store::{EventStore, now};
+use crate::task::Timestamp;
 
-/// The shortest time between two sets of frames to one socket. People can't read faster changes, and a push takes 7 µs.
-const FRAMES_INTERVAL: Duration = Duration::from_millis(50);
 /// The maximum number of requests of sockets in the hub's mailbox. Further requests are refused as `busy`.
 const MAILBOX_CAPACITY: usize = 4096;
+/// The time between two checks whether the connections of blocked sockets have taken their frames.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(50);
 /// The time between two `beat` frames. Clients may rely on at least one every 15 s.
 const BEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The time between two checks of the freshness of the views, and between two checks for stalled sockets.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a stalled client may take to read what waits and the close frame.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actor; see the module.
 pub struct Hub {
@@ -62,16 +62,12 @@ pub struct Hub {
     freshness: Freshness,
     /// The `stale_since` that was last sent to all sockets.
     sent_stale_since: Option<Timestamp>,
-    sockets: HashMap<SocketId, OpenSocket>,
-    /// The stalled sockets to which the close frame was sent.
-    closing: Vec<ClosingSocket>,
+    sockets: Sockets,
     /// After this time without reading a client is stalled.
     stall_timeout: Duration,
     /// The server ends: no socket stays open.
     is_ending: bool,
     open_sockets: OpenSockets,
-    /// The sockets for which frames are pending.
-    pending: HashSet<SocketId>,
 }
 
 impl Hub {
@@ -91,103 +87,88 @@ impl Hub {
             store,
             freshness,
             sent_stale_since: None,
-            sockets: HashMap::new(),
-            closing: Vec::new(),
+            sockets: Sockets::default(),
             stall_timeout,
             is_ending: false,
             open_sockets,
-            pending: HashSet::new(),
         }
     }
 
-    /// Marks changes as pending for each socket that they concern. Each change is a task before and after it.
-    /// `counters_changed` says whether the counters of a socket may have changed.
-    fn mark_pending<'a>(
-        &mut self,
-        changes: &(impl Iterator<Item = (Option<&'a Row>, &'a Row)> + Clone),
-        counters_changed: impl Fn(&OpenSocket) -> bool,
-    ) {
-        for (id, socket) in &mut self.sockets {
-            if socket.pending_counters == PendingCounters::None && counters_changed(socket) {
-                socket.pending_counters = PendingCounters::Update;
-            }
-            socket.add_tasks(changes.clone());
-            if socket.pending_counters != PendingCounters::None || socket.has_pending_tasks() {
-                self.pending.insert(*id);
-            }
+    /// Every socket gets a beat, with the present `stale_since`.
+    fn mark_beats(&mut self) {
+        self.sent_stale_since = self.freshness.stale_since();
+        self.sockets.mark_beats();
+    }
+
+    /// If `stale_since` has changed, all sockets get a beat now instead of at its regular time.
+    fn mark_beats_if_stale_changed(&mut self) {
+        if self.freshness.stale_since() != self.sent_stale_since {
+            self.mark_beats();
         }
     }
 
-    /// Sends what is pending to every socket whose interval since the last send has passed.
-    fn send_due(&mut self) {
-        let now = Instant::now();
-        let mut task_frames = TaskFrames::default();
-        let pending: Vec<SocketId> = self.pending.iter().copied().collect();
-        for id in pending {
-            let is_due = |socket: &OpenSocket| now.duration_since(socket.last_send) >= FRAMES_INTERVAL;
-            if self.sockets.get(&id).is_none_or(is_due) {
-                self.send_pending(id, now, &mut task_frames);
-            }
+    /// Begins the next turn of each thread that is ready for one.
+    fn start_turns(&mut self, ctx: &mut Context<Self>) {
+        for id in self.sockets.threads() {
+            self.start_turn(id, ctx);
         }
     }
 
-    /// Writes the frames of what is pending for this socket, and sends them. If its connection takes no frames, they remain
-    /// pending and are not written.
-    fn send_pending(&mut self, id: SocketId, now: Instant, task_frames: &mut TaskFrames) {
-        let Some(socket) = self.sockets.get_mut(&id) else {
-            self.pending.remove(&id);
-            return;
-        };
-        if !socket.takes_frames() {
+    /// Begins the next turn of this thread, unless one is running. If no socket is due, a timer begins it later.
+    fn start_turn(&mut self, id: ThreadId, ctx: &mut Context<Self>) {
+        let at = Instant::now();
+        if !self.sockets.thread(id).is_some_and(|thread| thread.can_begin_turn(at)) {
+            self.set_timer(id, at, ctx);
             return;
         }
         let views = self.reader.views();
-        let position = views.position();
-        let frames = socket.pending_frames(&views, &self.queue_and_offers, task_frames);
+        let from = FrameSource {
+            views: &views,
+            queue_and_offers: &self.queue_and_offers,
+            beat: (now(), self.sent_stale_since),
+        };
+        let pushes = self.sockets.take_pushes(id, at, &from);
         drop(views);
-        if frames.is_empty() || socket.send(frames, now) {
-            socket.clear_pending(position);
-            self.pending.remove(&id);
+        if pushes.is_empty() {
+            self.set_timer(id, at, ctx);
+            return;
         }
+        let (ended, turn) = oneshot::channel();
+        if let Some(thread) = self.sockets.thread(id) {
+            thread.is_turn_running = true;
+            thread.send(Turn { pushes, ended: Some(ended) });
+        }
+        // An error says that the thread has ended. Then its sockets have ended too.
+        ctx.spawn(turn.into_actor(self).map(move |_, this, ctx| {
+            if let Some(thread) = this.sockets.thread(id) {
+                thread.is_turn_running = false;
+            }
+            this.start_turn(id, ctx);
+        }));
     }
 
-    fn send_beat(&mut self) {
-        self.sent_stale_since = self.freshness.stale_since();
-        let frame: Arc<str> = frames::beat(self.reader.position(), now(), self.sent_stale_since).into();
-        let at = Instant::now();
-        for socket in self.sockets.values_mut() {
-            socket.send(vec![Arc::clone(&frame)], at);
+    /// Sets the timer for the next turn of this thread. While a turn is running none is needed.
+    fn set_timer(&mut self, id: ThreadId, at: Instant, ctx: &mut Context<Self>) {
+        let Some(thread) = self.sockets.thread(id).filter(|thread| !thread.is_turn_running) else { return };
+        let Some(due) = thread.next_due(at) else { return };
+        if let Some((_, later)) = thread.timer.take_if(|(planned, _)| *planned > due) {
+            ctx.cancel_future(later);
         }
-    }
-
-    /// If `stale_since` has changed, sends a beat to all sockets now instead of at its regular time.
-    fn send_beat_if_stale_changed(&mut self) {
-        if self.freshness.stale_since() != self.sent_stale_since {
-            self.send_beat();
-        }
-    }
-
-    /// Closes the stalled sockets, and ends the connections of those that were closed a while ago. Most of these connections
-    /// have ended by themselves by then.
-    fn close_stalled(&mut self) {
-        let now = Instant::now();
-        for (id, socket) in self.sockets.extract_if(|_, socket| socket.stalled_for(now) >= self.stall_timeout) {
-            tracing::info!(socket = id, "a websocket is closed with 1013: its client doesn't read");
-            self.closing.push(socket.close(Closing::Stalled));
-        }
-        for socket in self.closing.extract_if(.., |socket| socket.quiet_for(now) >= ABORT_TIMEOUT) {
-            socket.abort();
-        }
-        self.open_sockets.set(self.sockets.len());
+        thread.timer.get_or_insert_with(|| {
+            let timer = ctx.run_later(due.saturating_duration_since(at), move |this, ctx| {
+                if let Some(thread) = this.sockets.thread(id) {
+                    thread.timer = None;
+                }
+                this.start_turn(id, ctx);
+            });
+            (due, timer)
+        });
     }
 
     /// Closes all sockets because the server ends.
     fn close_all(&mut self) {
         self.is_ending = true;
-        for (_, socket) in self.sockets.drain() {
-            socket.close(Closing::ServerEnds);
-        }
-        self.pending.clear();
+        self.sockets.close_all();
         self.open_sockets.set(0);
     }
 }
@@ -197,11 +178,19 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-        ctx.run_interval(FRAMES_INTERVAL, |this, _| this.send_due());
-        ctx.run_interval(BEAT_INTERVAL, |this, _| this.send_beat());
-        ctx.run_interval(CHECK_INTERVAL, |this, _| {
-            this.send_beat_if_stale_changed();
-            this.close_stalled();
+        ctx.run_interval(BLOCKED_INTERVAL, |this, ctx| {
+            this.sockets.unblock();
+            this.start_turns(ctx);
+        });
+        ctx.run_interval(BEAT_INTERVAL, |this, ctx| {
+            this.mark_beats();
+            this.start_turns(ctx);
+        });
+        ctx.run_interval(CHECK_INTERVAL, |this, ctx| {
+            this.mark_beats_if_stale_changed();
+            this.sockets.close_stalled(this.stall_timeout);
+            this.open_sockets.set(this.sockets.count());
+            this.start_turns(ctx);
         });
     }
 }
@@ -209,25 +198,20 @@ impl Actor for Hub {
 impl Handler<SocketOpened> for Hub {
     type Result = ();
 
-    fn handle(&mut self, opened: SocketOpened, _: &mut Context<Self>) {
-        let id = opened.socket;
-        let mut socket = OpenSocket::new(opened, Instant::now());
+    fn handle(&mut self, opened: SocketOpened, ctx: &mut Context<Self>) {
         if self.is_ending {
-            socket.close(Closing::ServerEnds);
+            opened.close(Closing::ServerEnds);
             return;
         }
         // The number of open sockets is increased before the views are read. So the projector sends the hub every event that
         // it applies after this read.
-        self.open_sockets.set(self.sockets.len() + 1);
-        let counters = socket.counters(&self.reader.views());
-        socket.last_counters_position = counters.position;
+        self.open_sockets.set(self.sockets.count() + 1);
+        let counters = self.reader.views().bell(&opened.bell, &opened.viewer);
         // `sent_stale_since` is one value for all sockets, so the other sockets must have the present value before this one joins.
-        self.send_beat_if_stale_changed();
+        self.mark_beats_if_stale_changed();
         let hello = frames::hello(self.store.epoch(), counters.position, now(), self.sent_stale_since);
-        let frames = vec![hello.into(), frames::snapshot(&counters).into()];
-        // This can't fail: no frames wait for a new socket.
-        socket.send(frames, Instant::now());
-        self.sockets.insert(id, socket);
+        self.sockets.add(opened, hello, &counters);
+        self.start_turns(ctx);
     }
 }
 
@@ -235,9 +219,8 @@ impl Handler<SocketClosed> for Hub {
     type Result = ();
 
     fn handle(&mut self, closed: SocketClosed, _: &mut Context<Self>) {
-        self.sockets.remove(&closed.socket);
-        self.pending.remove(&closed.socket);
-        self.open_sockets.set(self.sockets.len());
+        self.sockets.remove(closed.socket);
+        self.open_sockets.set(self.sockets.count());
     }
 }
 
@@ -245,68 +228,56 @@ impl Handler<CredentialEnded> for Hub {
     type Result = ();
 
     fn handle(&mut self, ended: CredentialEnded, _: &mut Context<Self>) {
-        if let Some(socket) = self.sockets.remove(&ended.socket) {
-            self.closing.push(socket.close(Closing::CredentialEnded));
-        }
-        self.pending.remove(&ended.socket);
-        self.open_sockets.set(self.sockets.len());
+        self.sockets.close(ended.socket, Closing::CredentialEnded);
+        self.open_sockets.set(self.sockets.count());
     }
 }
 
 impl Handler<SocketRequest> for Hub {
     type Result = ();
 
-    fn handle(&mut self, request: SocketRequest, _: &mut Context<Self>) {
-        let (SocketRequest::Resync(id) | SocketRequest::Subscribe(id, _) | SocketRequest::Unsubscribe(id)) = request;
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        match request {
-            SocketRequest::Resync(_) => socket.pending_counters = PendingCounters::Snapshot,
-            // The subscription is stored before `send_pending` reads the position. So no later change is missed.
-            SocketRequest::Subscribe(_, subscription) => socket.set_subscription(Some(subscription)),
-            SocketRequest::Unsubscribe(_) => socket.set_subscription(None),
-        }
-        self.pending.insert(id);
-        self.send_pending(id, Instant::now(), &mut TaskFrames::default());
+    fn handle(&mut self, request: SocketRequest, ctx: &mut Context<Self>) {
+        // A subscription is stored before the position is read from the views. So no later change is missed.
+        let Some(id) = self.sockets.store(request) else { return };
+        let views = self.reader.views();
+        let from = FrameSource {
+            views: &views,
+            queue_and_offers: &self.queue_and_offers,
+            beat: (now(), self.sent_stale_since),
+        };
+        self.sockets.answer(id, Instant::now(), &from);
+        drop(views);
+        self.start_turns(ctx);
     }
 }
 
 impl Hub {
     fn apply(&mut self, committed: &Committed) {
-        let changes = committed.changes.iter().map(|change| (change.before.as_ref(), &change.after));
-        self.mark_pending(&changes, |socket| socket.shows_one_of(&committed.owners));
-    }
-
-    /// The hub has missed events. Every socket gets its counters, and every client with a subscription must request its page
-    /// of tasks again.
-    fn catch_up(&mut self) {
-        self.mark_pending(&std::iter::empty(), |_| true);
-        for (id, socket) in &mut self.sockets {
-            if socket.subscription.is_some() {
-                socket.too_many_tasks = true;
-                self.pending.insert(*id);
-            }
-        }
+        self.sockets.mark_counters(&committed.owners);
+        self.sockets.mark_tasks(&committed.changes.iter().map(|change| (change.before.as_ref(), &change.after)));
     }
 }
 
 impl Handler<Update> for Hub {
     type Result = ();
 
-    fn handle(&mut self, update: Update, _: &mut Context<Self>) {
+    fn handle(&mut self, update: Update, ctx: &mut Context<Self>) {
         match update {
             Update::Committed(committed) => self.apply(&committed),
-            Update::Missed => self.catch_up(),
+            // Events are missing, so everything may have changed.
+            Update::Missed => self.sockets.mark_everything(),
         }
-        self.send_due();
+        self.start_turns(ctx);
     }
 }
 
 impl Handler<ProgressShown> for Hub {
     type Result = ();
 
-    fn handle(&mut self, shown: ProgressShown, _: &mut Context<Self>) {
-        self.mark_pending(&std::iter::once((None, &shown.row)), |_| false);
-        self.send_due();
+    fn handle(&mut self, shown: ProgressShown, ctx: &mut Context<Self>) {
+        self.sockets.note_progress();
+        self.sockets.mark_tasks(&std::iter::once((None, &shown.row)));
+        self.start_turns(ctx);
     }
 }
 

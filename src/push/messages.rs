@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
+use tokio::sync::oneshot;
 
 use super::backlog::Backlog;
 use crate::task::TaskId;
@@ -20,6 +21,23 @@ pub enum Push {
     Frames(Vec<Arc<str>>),
     /// Close the socket.
     Close(Closing),
+}
+
+/// From the hub to the pusher of a thread: pass these pushes on to sockets of this thread, in this order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Turn {
+    /// The sockets and their pushes.
+    pub(super) pushes: Vec<(Recipient<Push>, Push)>,
+    /// Answered when the thread has handled the pushes and has then done its other work.
+    pub(super) ended: Option<oneshot::Sender<()>>,
+}
+
+impl Turn {
+    /// One push, outside of the turns. It is passed on behind the pushes that were sent before.
+    pub(super) fn of(socket: Recipient<Push>, push: Push) -> Self {
+        Self { pushes: vec![(socket, push)], ended: None }
+    }
 }
 
 /// Why the server closes a socket.
@@ -55,12 +73,21 @@ pub struct SocketOpened {
     pub viewer: Arc<str>,
     /// The tasks that the caller may see. No other task is ever sent, whatever the subscription asks for.
     pub visible: Scope,
-    /// The recipient of the frames. Its mailbox is bounded.
+    /// The recipient of the frames.
     pub recipient: Recipient<Push>,
+    /// The pusher of the thread on which the socket runs.
+    pub pusher: Recipient<Turn>,
     /// The frames that wait for the connection.
     pub backlog: Backlog,
     /// Ends the connection.
     pub abort: AbortConnection,
+}
+
+impl SocketOpened {
+    /// Closes the socket at once.
+    pub(super) fn close(self, closing: Closing) {
+        self.pusher.do_send(Turn::of(self.recipient, Push::Close(closing)));
+    }
 }
 
 /// From a socket to the hub: the socket was closed.

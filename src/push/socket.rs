@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use actix::Recipient;
 
 use super::backlog::{Backlog, StallClock};
+use super::bells::{BellId, Bells};
 use super::frames;
-use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription, bytes_of};
-use super::task_frames::TaskFrames;
+use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription, Turn, bytes_of};
+use super::push_queue::LastSend;
+use super::shared_frames::SharedFrames;
+use super::socket_thread::ThreadId;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
-use crate::task::{Position, TaskId};
+use crate::task::{Position, TaskId, Timestamp};
 use crate::views::{BellCounters, Row, Scope, Views};
 
 /// How many changed tasks a frame may contain. If more tasks have changed, the client must request its page again.
 const TASKS_MAX: usize = 200;
-/// No more frames are sent while this many bytes wait for the connection. So at most this many bytes and one set of frames
-/// wait.
+/// A client's request is not answered while this many bytes wait for the connection. So at most this many bytes and one set of
+/// frames wait.
 const BACKLOG_MAX: usize = 16 * 1024;
 
 /// Which frame with counters is to be sent to a socket.
@@ -34,25 +37,30 @@ pub(super) enum PendingCounters {
 
 /// An open socket.
 pub(super) struct OpenSocket {
-    bell: Scope,
-    viewer: Arc<str>,
+    /// The bell whose counters it gets.
+    pub(super) bell: BellId,
+    /// The thread on which it runs.
+    pub(super) thread: ThreadId,
     visible: Scope,
     recipient: Recipient<Push>,
+    pusher: Recipient<Turn>,
     backlog: Backlog,
     stall_clock: StallClock,
     abort: AbortConnection,
-    pub(super) subscription: Option<Subscription>,
+    subscription: Option<Subscription>,
     /// A `subscribed` frame is pending.
     confirm_subscription: bool,
     /// Position of the last snapshot or counters frame.
-    pub(super) last_counters_position: Position,
+    last_counters_position: Position,
     pub(super) pending_counters: PendingCounters,
     /// The changed tasks that are to be sent.
     pending_tasks: HashSet<TaskId>,
     /// More tasks are pending than a frame may contain.
     pub(super) too_many_tasks: bool,
-    /// When frames were last sent.
-    pub(super) last_send: Instant,
+    /// A beat is pending.
+    pub(super) pending_beat: bool,
+    /// When frames with changes were last sent.
+    pub(super) last_send: LastSend,
 }
 
 /// A socket to which the close frame was sent.
@@ -62,24 +70,35 @@ pub(super) struct ClosingSocket {
     abort: AbortConnection,
 }
 
+/// What the frames of all sockets are written from.
+pub(super) struct FrameSource<'a> {
+    pub(super) views: &'a Views,
+    pub(super) queue_and_offers: &'a QueueAndOffers,
+    /// The time and the `stale_since` of a beat.
+    pub(super) beat: (Timestamp, Option<Timestamp>),
+}
+
 impl OpenSocket {
-    pub(super) fn new(opened: SocketOpened, now: Instant) -> Self {
-        let SocketOpened { socket: _, bell, viewer, visible, recipient, backlog, abort } = opened;
+    /// A socket that gets its first frames now: the counters of this position.
+    pub(super) fn new(opened: SocketOpened, bell: BellId, thread: ThreadId, counters: Position) -> Self {
+        let SocketOpened { visible, recipient, pusher, backlog, abort, .. } = opened;
         Self {
             bell,
-            viewer,
+            thread,
             visible,
             recipient,
+            pusher,
             backlog,
             stall_clock: StallClock::default(),
             abort,
             subscription: None,
             confirm_subscription: false,
-            last_counters_position: Position(0),
+            last_counters_position: counters,
             pending_counters: PendingCounters::None,
             pending_tasks: HashSet::new(),
             too_many_tasks: false,
-            last_send: now,
+            pending_beat: false,
+            last_send: None,
         }
     }
 
@@ -89,23 +108,6 @@ impl OpenSocket {
         self.subscription = subscription;
         self.pending_tasks.clear();
         self.too_many_tasks = false;
-    }
-
-    /// The counters of the socket's bell.
-    pub(super) fn counters(&self, views: &Views) -> BellCounters {
-        views.bell(&self.bell, &self.viewer)
-    }
-
-    /// Whether the counters of the socket's bell may have changed when those of one of these owners have.
-    pub(super) fn shows_one_of(&self, owners: &HashSet<Arc<str>>) -> bool {
-        match &self.bell {
-            Scope::Everyone => !owners.is_empty(),
-            // The bell of several owners depends on what the viewer has seen.
-            Scope::Owners(names) => {
-                names.len() > 1 && owners.contains(&self.viewer)
-                    || names.iter().any(|name| owners.contains(name.as_str()))
-            }
-        }
     }
 
     /// Adds the changed tasks that the subscription includes and the caller may see. Each change is the task before it and
@@ -121,67 +123,76 @@ impl OpenSocket {
         }
     }
 
+    /// Whether frames with changed tasks are pending.
     pub(super) fn has_pending_tasks(&self) -> bool {
         self.too_many_tasks || !self.pending_tasks.is_empty()
     }
 
-    /// Whether the connection takes frames. If too many bytes wait for it, what is pending remains pending.
-    pub(super) fn takes_frames(&self) -> bool {
+    /// Whether frames with changes are pending, and not only a beat.
+    pub(super) fn has_changes(&self) -> bool {
+        self.pending_counters != PendingCounters::None || self.has_pending_tasks() || self.confirm_subscription
+    }
+
+    /// Whether the connection has taken all frames that were sent. If it hasn't, what is pending remains pending.
+    pub(super) fn has_taken_all(&self) -> bool {
+        self.backlog.bytes() == 0
+    }
+
+    /// Whether a client's request is answered now.
+    pub(super) fn takes_answers(&self) -> bool {
         self.backlog.bytes() < BACKLOG_MAX
     }
 
-    /// Writes the frames of what is pending.
-    pub(super) fn pending_frames(
-        &self,
-        views: &Views,
-        queue_and_offers: &QueueAndOffers,
-        task_frames: &mut TaskFrames,
+    /// Takes what is pending, and writes its frames.
+    pub(super) fn take_frames(
+        &mut self,
+        from: &FrameSource<'_>,
+        bells: &Bells,
+        shared: &mut SharedFrames,
     ) -> Vec<Arc<str>> {
         let mut frames = Vec::with_capacity(2);
-        let position = views.position();
-        if self.confirm_subscription {
+        let position = from.views.position();
+        if std::mem::take(&mut self.confirm_subscription) {
             frames.push(frames::subscribed(position).into());
         }
-        match self.pending_counters {
-            PendingCounters::Update if position > self.last_counters_position => {
-                frames.push(frames::counters(self.last_counters_position, &self.counters(views)).into());
-            }
-            PendingCounters::Snapshot => frames.push(frames::snapshot(&self.counters(views)).into()),
-            PendingCounters::None | PendingCounters::Update => {}
-        }
-        if self.too_many_tasks {
+        frames.extend(self.take_counters_frame(from, bells, shared));
+        if std::mem::take(&mut self.too_many_tasks) {
             frames.push(frames::tasks_changed(position).into());
+            self.pending_tasks.clear();
         } else if !self.pending_tasks.is_empty() {
-            frames.push(task_frames.get(views, &self.pending_tasks, queue_and_offers));
+            frames.push(shared.tasks(from.views, &self.pending_tasks, from.queue_and_offers));
+            self.pending_tasks.clear();
+        }
+        if std::mem::take(&mut self.pending_beat) {
+            let (time, stale_since) = from.beat;
+            frames.push(shared.beat(|| frames::beat(position, time, stale_since)));
         }
         frames
     }
 
-    /// Notes that the frames of what was pending were sent. They reflect this position.
-    pub(super) fn clear_pending(&mut self, position: Position) {
-        if self.pending_counters != PendingCounters::None {
-            self.last_counters_position = position;
+    fn take_counters_frame(
+        &mut self,
+        from: &FrameSource<'_>,
+        bells: &Bells,
+        shared: &mut SharedFrames,
+    ) -> Option<Arc<str>> {
+        let pending = std::mem::take(&mut self.pending_counters);
+        let (previous, position) = (self.last_counters_position, from.views.position());
+        if pending == PendingCounters::None || (pending == PendingCounters::Update && position <= previous) {
+            return None;
         }
-        self.pending_counters = PendingCounters::None;
-        self.confirm_subscription = false;
-        self.too_many_tasks = false;
-        self.pending_tasks.clear();
+        let counters: BellCounters = shared.counters(self.bell, || bells.counters(self.bell, from.views))?;
+        self.last_counters_position = position;
+        Some(match pending {
+            PendingCounters::Snapshot => frames::snapshot(&counters).into(),
+            PendingCounters::None | PendingCounters::Update => shared.counters_frame(self.bell, previous, &counters),
+        })
     }
 
-    /// Sends the frames to the socket. Returns false if its connection takes no frames, or its mailbox is full.
-    pub(super) fn send(&mut self, frames: Vec<Arc<str>>, now: Instant) -> bool {
-        if !self.takes_frames() {
-            return false;
-        }
-        self.last_send = now;
-        let bytes = bytes_of(&frames);
-        // The bytes are added first, because the socket may remove them before `try_send` returns.
-        self.backlog.add(bytes);
-        let sent = self.recipient.try_send(Push::Frames(frames)).is_ok();
-        if !sent {
-            self.backlog.remove(bytes);
-        }
-        sent
+    /// Makes the push of these frames. From now on they wait for the connection.
+    pub(super) fn push(&mut self, frames: Vec<Arc<str>>) -> (Recipient<Push>, Push) {
+        self.backlog.add(bytes_of(&frames));
+        (self.recipient.clone(), Push::Frames(frames))
     }
 
     /// For how long the client has read nothing although frames wait for it.
@@ -189,9 +200,17 @@ impl OpenSocket {
         self.stall_clock.stalled_for(&self.backlog, now)
     }
 
+    /// Sends the frames without a turn.
+    pub(super) fn send(&mut self, frames: Vec<Arc<str>>) {
+        if !frames.is_empty() {
+            let (recipient, push) = self.push(frames);
+            self.pusher.do_send(Turn::of(recipient, push));
+        }
+    }
+
     /// Sends the close frame behind the frames that wait.
     pub(super) fn close(self, closing: Closing) -> ClosingSocket {
-        self.recipient.do_send(Push::Close(closing));
+        self.pusher.do_send(Turn::of(self.recipient, Push::Close(closing)));
         ClosingSocket { backlog: self.backlog, stall_clock: StallClock::default(), abort: self.abort }
     }
 }

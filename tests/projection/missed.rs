@@ -11,8 +11,9 @@ use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
 use taskbell::push::backlog::Backlog;
 use taskbell::push::hub::Hub;
-use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription};
+use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription, bytes_of};
 use taskbell::push::open_sockets::OpenSockets;
+use taskbell::push::pusher::Pusher;
 use taskbell::reactions::cascade::Cascade;
 use taskbell::reactions::scheduler::{CreationLock, Scheduler};
 use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamSubject, new_id, now};
@@ -29,8 +30,9 @@ use crate::streams::{in_time, meta};
 use crate::support::task_template;
 use crate::views::history::{cancel, plain, start};
 
-/// An actor in place of a websocket. It forwards its messages to the test.
-struct FakeSocket(UnboundedSender<Value>);
+/// An actor in place of a websocket. It forwards its messages to the test, and its connection takes
+/// every frame at once.
+struct FakeSocket(UnboundedSender<Value>, Backlog);
 
 impl Actor for FakeSocket {
     type Context = Context<Self>;
@@ -41,6 +43,7 @@ impl Handler<Push> for FakeSocket {
 
     fn handle(&mut self, push: Push, _: &mut Context<Self>) {
         let Push::Frames(frames) = push else { panic!("{push:?}") };
+        self.1.remove(bytes_of(&frames));
         for frame in frames {
             let _ = self.0.send(serde_json::from_str(&frame).unwrap());
         }
@@ -65,14 +68,16 @@ pub(super) async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str
 /// first ones.
 pub(super) async fn open(hub: &Addr<Hub>, socket: u64, viewer: &str, visible: &Scope) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
-    let to = FakeSocket(sender).start().recipient();
+    let backlog = Backlog::default();
+    let to = FakeSocket(sender, backlog.clone()).start().recipient();
     let opened = SocketOpened {
         socket,
         bell: visible.clone(),
         viewer: viewer.into(),
         visible: visible.clone(),
         recipient: to,
-        backlog: Backlog::default(),
+        pusher: Pusher::of_this_thread(),
+        backlog,
         abort: Box::new(|| {}),
     };
     in_time(hub.send(opened)).await.unwrap();

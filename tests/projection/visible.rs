@@ -27,15 +27,15 @@ use crate::streams::{command, in_time, new_task, registry};
 use crate::views::history::{plain, start};
 
 /// A log whose events reach a hub as in a server.
-struct HubFixture {
+pub struct HubFixture {
     registry: Registry,
     projector: Addr<Projector>,
     read: ViewsReader,
-    hub: Addr<Hub>,
+    pub hub: Addr<Hub>,
 }
 
 impl HubFixture {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (store, (write, read)) = (EventStore::memory(), split_views(Views::default()));
         let (queue, fresh) = (Arc::new(QueueAndOffers::new(Limits::default())), Freshness::new(true));
         let sockets = OpenSockets::default();
@@ -53,7 +53,7 @@ impl HubFixture {
         assert!(self.read.wait_for_revision(task, receipt.revision).await);
     }
 
-    async fn create(&self, owner: &str) -> TaskId {
+    pub async fn create(&self, owner: &str) -> TaskId {
         let task = new_task();
         self.execute(task, Command::Create(Arc::new(plain(owner, "a task")))).await;
         task

@@ -21,8 +21,8 @@ use crate::cli::command_error::CommandError;
 
 /// The numbers of connections of the load.
 const CONNECTIONS: [usize; 2] = [1, 8];
-/// The pause before a change that reaches idle sockets. After it, no frames are pending.
-const IDLE_PAUSE: Duration = Duration::from_millis(300);
+/// The pause before a change that reaches idle sockets. After it, no frames are pending, and the server counts a socket as idle.
+const IDLE_PAUSE: Duration = Duration::from_millis(600);
 /// The pause between two measurements of the last socket under load.
 const LOADED_PAUSE: Duration = Duration::from_millis(50);
 

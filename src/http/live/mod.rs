@@ -9,7 +9,7 @@
 //!   its header ([`headers`]) and passes on one at a time.
 //! - An actor is not polled while its client reads nothing. So the hub detects a stalled socket without the actor's help, by
 //!   what [`outgoing`] has passed on, and ends its connection from outside.
-//! - `ctx.text` queues frames without a limit. So the hub sends frames only while few wait.
+//! - `ctx.text` queues frames without a limit. So the hub sends frames only when none wait.
 //! - The fragments of a message arrive one by one. So the actor ([`socket`]) joins them.
 
 use std::cell::Cell;

@@ -21,13 +21,12 @@ use crate::push::backlog::Backlog;
 use crate::push::messages::{
     Closing, CredentialEnded, Push, SocketClosed, SocketId, SocketOpened, SocketRequest, bytes_of,
 };
+use crate::push::pusher::Pusher;
 use crate::task::Position;
 use crate::views::Scope;
 
 /// The socket is closed after this many invalid messages.
 const INVALID_MAX: u8 = 3;
-/// The maximum number of sets of frames in the mailbox. They are small: the hub sends no more while many bytes wait.
-const MAILBOX_CAPACITY: usize = 16;
 
 /// What a socket shares with its connection and with the streams of its frames.
 pub(super) struct Wires {
@@ -198,7 +197,6 @@ impl Actor for LiveSocket {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         let connection = self.wires.connection.clone();
         self.state.hub.do_send(SocketOpened {
             socket: self.id,
@@ -206,6 +204,7 @@ impl Actor for LiveSocket {
             viewer: self.caller.subject().into(),
             visible: visible_scope(&self.caller),
             recipient: ctx.address().recipient(),
+            pusher: Pusher::of_this_thread(),
             backlog: self.wires.backlog.clone(),
             abort: Box::new(move || connection.abort()),
         });
