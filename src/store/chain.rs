@@ -103,6 +103,18 @@ pub(super) fn continues(position: Position, found: Hash, expected: Hash) -> Resu
     Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {found}, should be {expected}")))
 }
 
+/// What was decoded, if the event is unchanged. An error that says what is wrong with the event is more useful than one that says
+/// that it has changed. But an unknown type of a changed event is not the type of a later version of Taskbell.
+pub(super) fn if_unchanged<T>(
+    decoded: Result<T, ReadError>,
+    is_unchanged: Result<(), ReadError>,
+) -> Result<T, ReadError> {
+    match (decoded, is_unchanged) {
+        (Err(ReadError::Unknown { .. }) | Ok(_), Err(changed)) => Err(changed),
+        (decoded, _) => decoded,
+    }
+}
+
 /// The error for a position without an event, before the end of the log.
 pub(super) fn lost(position: Position) -> ReadError {
     ReadError::Damaged(format!("the log has lost event {position}"))

@@ -122,3 +122,23 @@ async fn a_stream_that_lacks_what_its_actor_has_seen_is_damaged() {
     assert!(found.contains("revision 3"), "{found}");
     assert_eq!(store.damage(), Some(&*found));
 }
+
+#[tokio::test]
+async fn a_lost_end_of_the_table_is_found_by_the_indexes() {
+    let dir = folder();
+    write_streams(dir.path()).await;
+    tamper(dir.path(), "PRAGMA writable_schema = ON");
+    let restore =
+        "SELECT group_concat('INSERT INTO sqlite_schema VALUES (''index'', ''' || name || ''', ''events'', ' ||
+        rootpage || ', ''' || sql || ''');', '') FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'events'";
+    let restore: String = database(dir.path()).query_row(restore, [], |row| row.get(0)).unwrap();
+    let forget = "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'events'";
+    let restore = format!("PRAGMA writable_schema = ON; {restore}");
+    for step in [forget, "DELETE FROM events WHERE position = 5", &restore] {
+        database(dir.path()).execute_batch(step).unwrap();
+    }
+    let store = EventStore::open(dir.path()).unwrap();
+    assert_eq!(store.head().position, Position(4));
+    let Err(ReadError::Damaged(found)) = store.fold(Position(4), (), |(), _| ()).await else { panic!() };
+    assert!(found.contains("lost event 5"), "{found}");
+}

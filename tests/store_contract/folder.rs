@@ -273,11 +273,22 @@ async fn the_error_names_an_event_that_refers_to_a_damaged_row() {
 async fn the_error_names_a_missing_event_and_an_unknown_type() {
     let dir = folder();
     write_ten(dir.path()).await;
+    let events = all_events(&EventStore::open(dir.path()).unwrap()).await;
     tamper(dir.path(), "DELETE FROM events WHERE position = 7; INSERT INTO types VALUES (9, 'Danced', 1)");
     tamper(dir.path(), "UPDATE events SET type = 9 WHERE position = 2");
     let store = EventStore::open(dir.path()).unwrap();
     let Err(ReadError::Damaged(found)) = store.read_all(Position(5), 100).await else { panic!() };
     assert!(found.contains("lost event 7"), "{found}");
+    // It has another type than the one with which it was written.
+    let Err(ReadError::Damaged(found)) = store.read_all(Position(0), 3).await else { panic!() };
+    assert!(found.contains("event 2 doesn't continue"), "{found}");
+    assert_eq!(store.fold(Position(10), (), |(), _| ()).await, Err(ReadError::Damaged(found)));
+    drop(store);
+    // It was written with this type.
+    let danced = Recorded { event_type: "Danced", ..(*events[1]).clone() };
+    let hash = danced.expected_hash(events[0].hash);
+    tamper(dir.path(), &format!("UPDATE events SET hash = x'{hash}' WHERE position = 2"));
+    let store = EventStore::open(dir.path()).unwrap();
     let unknown = ReadError::Unknown { position: Some(Position(2)), event_type: "Danced".to_owned(), version: 1 };
     assert_eq!(store.read_all(Position(0), 3).await.unwrap_err(), unknown);
     assert_eq!(store.fold((Position(0), Position(10)), (), |(), _| ()).await, Err(unknown));

@@ -223,6 +223,23 @@ async fn no_row_takes_the_place_of_another_and_no_position_is_left_out() {
     assert_eq!(store.append(next(&task, 1)).await, Ok(Revision(2)));
 }
 
+/// The connection that writes runs no triggers.
+#[test]
+fn no_sql_outside_of_the_triggers_changes_or_removes_a_row() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
+    let files = ["", "upgrade"].map(|part| std::fs::read_dir(folder.join(part)).unwrap());
+    let sources = files.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut inserts = 0;
+    for path in sources.filter(|path| !path.ends_with("schema.rs")) {
+        let source = std::fs::read_to_string(&path).unwrap();
+        inserts += source.matches("INSERT INTO ").count();
+        for words in ["UPDATE ", "DELETE ", "OR REPLACE INTO", "\"REPLACE "] {
+            assert!(!source.contains(words), "{}: {words}", path.display());
+        }
+    }
+    assert_eq!(inserts, 3, "of an event, a type and an actor");
+}
+
 #[tokio::test]
 async fn a_log_that_was_written_without_these_protections_gets_them_when_it_is_opened() {
     let dir = folder();

@@ -8,7 +8,7 @@ use super::meta::{TASK_PREFIX, TextOrUuid};
 use super::read::{ReadConnection, SELECT_FIRST, SELECT_NEXT, SELECT_RANGE, read_error};
 use super::stored_event::{HashBuffers, StoredEvent};
 use super::write_connection::sqlite_integer;
-use crate::store::chain::{continues, lost};
+use crate::store::chain::{continues, if_unchanged, lost};
 use crate::store::recorded::lost_revision;
 use crate::store::{Hash, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
@@ -120,9 +120,7 @@ impl ReadConnection {
         self.scan(query, range, after, |event| {
             is_next(&event)?;
             let is_unchanged = chain.check(&event, &mut buffers);
-            // An error that says what is wrong with the event is more useful than one that says that it has changed.
-            let event = event.decode(&mut buffers)?;
-            is_unchanged?;
+            let event = if_unchanged(event.decode(&mut buffers), is_unchanged)?;
             size += event.size();
             events.push(Arc::new(event));
             Ok(size < bytes)

@@ -18,7 +18,7 @@ use std::thread::{self, Scope};
 use super::indexes::IndexEntries;
 use super::read::ReadConnection;
 use super::stored_event::{HashBuffers, StoredEvent};
-use crate::store::chain::{continues, lost};
+use crate::store::chain::{continues, if_unchanged, lost};
 use crate::store::{Fact, Hash, ReadError};
 use crate::task::Position;
 
@@ -205,9 +205,9 @@ impl Part {
         let (position, hash) = (event.position, event.hash);
         let expected = event.hash_after(self.hashes.1, buffers);
         self.entries.add(&event);
-        // An error that says what is wrong with the event is more useful than one that says that it has changed.
-        self.facts.push(event.decode_fact()?);
+        let is_unchanged = continues(position, hash, expected);
+        self.facts.push(if_unchanged(event.decode_fact(), is_unchanged)?);
         self.hashes.1 = hash;
-        continues(position, hash, expected)
+        Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl ReadConnection {
     /// # Errors
     /// [`ReadError::Damaged`] names the first event that can't be found by its stream, or that is not in the table.
     pub(super) fn check_indexes(&self, upto: Position, expected: IndexEntries) -> Result<(), ReadError> {
-        let (found, last) = self.in_transaction(|reader| {
+        let (found, end_of_table) = self.in_transaction(|reader| {
             let (end, _) = reader.stored_end()?;
             let entries = reader.index_entries(upto).map_err(|error| match read_error(&error) {
                 ReadError::Damaged(what) => damaged("an index", &what),
@@ -85,9 +85,9 @@ impl ReadConnection {
             });
             entries.map(|(found, last)| (found, (last > sqlite_integer(end.0)).then_some(end)))
         })?;
-        if let Some(end) = last {
-            let lost = end.0 + 1;
-            let what = format!("the log has lost event {lost}: an index of log.db names events after event {end}");
+        if let Some(end) = end_of_table {
+            let next = end.0 + 1;
+            let what = format!("the log has lost event {next}: an index of log.db names events after event {end}");
             return Err(ReadError::Damaged(what));
         }
         if found == expected {

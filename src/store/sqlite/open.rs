@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
         return Err(invalid_log(format!("no write-ahead log on this file system (mode {mode})")));
     }
     schema::complete(&connection, &epoch_text).map_err(to_open_error)?;
-    let writer_connection = WriteConnection::new(connection);
+    let writer_connection = WriteConnection::new(connection).map_err(to_open_error)?;
     let head = writer_connection.head().map_err(|error: WriteError| invalid_log(error.into_reason()))?;
     Ok(OpenedLog { writer_connection, epoch, head })
 }

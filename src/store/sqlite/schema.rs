@@ -82,9 +82,6 @@ macro_rules! not_replaced {
     };
 }
 
-/// The message with which an event is refused whose stream has an event of this revision.
-pub(super) const REVISION_IS_TAKEN: &str = "the stream already has an event of this revision";
-
 /// The column `only` is the constant key 1, so that the table `log` has only one row. The two indexes of `events` together hold
 /// each revision of each stream once.
 const TABLES: &str = "
@@ -121,7 +118,7 @@ CREATE UNIQUE INDEX first_events ON events (name) WHERE name IS NOT NULL;
 CREATE UNIQUE INDEX next_events ON events (stream, revision) WHERE revision > 0;
 ";
 
-/// An event must have the next position. Its revision is looked up where the insert looks it up as well.
+/// What other programs may not do; the connection that writes runs no triggers. An event must have the next position.
 const TRIGGERS: &str = concat!(
     only_appended_to!("log"),
     only_appended_to!("types"),
@@ -132,9 +129,8 @@ const TRIGGERS: &str = concat!(
     not_replaced!("actors", "id = NEW.id OR (actor = NEW.actor AND via = NEW.via)"),
     "CREATE TRIGGER IF NOT EXISTS events_are_not_replaced BEFORE INSERT ON events BEGIN
     SELECT RAISE(ABORT, 'the log is only appended to')
-        WHERE NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events);
-    SELECT RAISE(ABORT, 'the stream already has an event of this revision')
-        WHERE EXISTS (SELECT 1 FROM events WHERE name = NEW.name)
+        WHERE NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)
+        OR EXISTS (SELECT 1 FROM events WHERE name = NEW.name)
         OR (NEW.revision > 0 AND EXISTS (
             SELECT 1 FROM events WHERE stream = NEW.stream AND revision > 0 AND revision = NEW.revision));
 END;

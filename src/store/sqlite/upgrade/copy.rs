@@ -68,7 +68,7 @@ pub(super) fn create_new_log(path: &Path, epoch: &str) -> rusqlite::Result<Conne
 impl Copy {
     /// Begins the copy into these tables.
     pub(super) fn begin(connection: Connection) -> Result<Self, CopyError> {
-        let connection = WriteConnection::new(connection);
+        let connection = WriteConnection::new(connection).map_err(WriteError::from)?;
         connection.begin()?;
         Ok(Self { connection, end: (Position(0), Hash::ZERO), firsts: HashMap::new() })
     }
