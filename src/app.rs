@@ -25,7 +25,7 @@ use crate::projection::replay::{Replayer, views_at};
 use crate::projection::stop::Stop;
 use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
-use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id, now};
+use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Truncation, Via, new_id, now};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::registry::Registry;
 use crate::task::{JsonText, Position, Status, TaskId};
@@ -339,7 +339,8 @@ fn open_log(options: &Options) -> Result<EventStore, OpenError> {
         tracing::info!(%url, "the log is in a cluster");
         return EventStore::connect(url.clone());
     }
-    options.data.as_deref().map_or_else(|| Ok(EventStore::memory()), EventStore::open)
+    let truncation = if options.accept_truncation { Truncation::Accept } else { Truncation::Refuse };
+    options.data.as_deref().map_or_else(|| Ok(EventStore::memory()), |data| EventStore::open_with(data, truncation))
 }
 
 fn start_projector(

@@ -19,6 +19,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::new_id;
 
+/// The `user_version` in the header of a file whose log has a witness. In the file of an earlier version it is 0.
+const HAS_WITNESS: i64 = 1;
 /// "tbel" in ASCII. This application id in the header of the file marks it as a log of Taskbell.
 pub(super) const APPLICATION_ID: i64 = 0x7462_656c;
 /// Version of the tables below.
@@ -189,4 +191,33 @@ pub(super) fn create_log_with_epoch(connection: &mut Connection, epoch: &str) ->
     creation.execute("INSERT INTO log VALUES (1, ?, ?)", params![FORMAT, epoch])?;
     creation.pragma_update(None, "application_id", APPLICATION_ID)?;
     creation.commit()
+}
+
+/// Whether the log has a witness, so that its file must not be missing.
+pub(super) fn has_witness(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == HAS_WITNESS)
+}
+
+/// Records that the log has a witness. The file of the witness must be durable.
+pub(super) fn record_witness(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", HAS_WITNESS)
+}
+
+/// Gives the log another id, although its triggers refuse changes.
+pub(super) fn replace_epoch(connection: &mut Connection, epoch: &str) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    let triggers = {
+        let mut query =
+            change.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'log'")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    for (name, _) in &triggers {
+        change.execute_batch(&format!("DROP TRIGGER \"{name}\""))?;
+    }
+    change.execute("UPDATE log SET epoch = ?", [epoch])?;
+    for (_, sql) in &triggers {
+        change.execute_batch(sql)?;
+    }
+    change.commit()
 }
