@@ -1,6 +1,6 @@
 # The two commands of the README, and what they stand for.
 
-.PHONY: demo test install docs schemathesis hostile flips deny
+.PHONY: demo test install docs schemathesis hostile flips damage deny
 
 # A server on a generated website, busy for as long as it runs. Where there is a C compiler, the plain command works as well.
 demo:
@@ -33,6 +33,10 @@ hostile:
 FLIPS ?= 100000
 flips:
 	TASKBELL_FLIPS=$(FLIPS) cargo test --locked --test taskbell store_contract::flips -- --ignored --nocapture
+
+# Every byte of a write-ahead log flipped, and 500 kills, each right after an acknowledgement. About an hour.
+damage:
+	cargo test --locked --test taskbell store_contract::complete -- --ignored --nocapture --skip append_until_killed
 
 # The rules for dependencies, with cargo-deny (cargo install cargo-deny). Advisories only where their database is at hand.
 deny:

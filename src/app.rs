@@ -21,7 +21,7 @@ use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::Projector;
 use crate::projection::reader::ViewsWriter;
-use crate::projection::replay::{Replayer, views_at};
+use crate::projection::replay::Replayer;
 use crate::projection::snapshots::Snapshots;
 use crate::projection::stop::Stop;
 use crate::push::messages::CloseAll;
@@ -64,7 +64,7 @@ pub use serve::run;
 use state::app_state;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use views::split_and_compare;
+use views::{open_log_and_views, split_and_compare, write_snapshots};
 
 /// How long a stop waits for running attempts. The next start records attempts that are still running then as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -215,7 +215,7 @@ impl Taskbell {
             .map_err(|error| StartError::Io("can't start the handlers' threads", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let snapshot_task = snapshots.clone().map(|snapshots| write_snapshots(snapshots, &parts));
+        let snapshot_task = snapshots.clone().map(|snapshots| write_snapshots(snapshots, &parts.store, &parts.reader));
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
@@ -350,29 +350,6 @@ impl Taskbell {
     }
 }
 
-/// Opens the log and rebuilds the views from it and its snapshots. On a cluster the views are empty, because the end of its log is
-/// not known yet.
-async fn open_log_and_views(options: &Options) -> Result<(EventStore, Views, Option<Snapshots>), StartError> {
-    let store = open_log(options)?;
-    let snapshots = options.data.as_deref().filter(|_| !store.is_shared()).map(|data| Snapshots::new(data, &store));
-    let views = views_at(&store, snapshots.as_ref(), store.head().position).await;
-    let views = views.map_err(|error| match (error, &options.data) {
-        (ReadError::Damaged(what), Some(data)) => StartError::Damaged { what, data: data.clone() },
-        (error, _) => error.into(),
-    })?;
-    tracing::info!(position = %views.position(), "the views are rebuilt");
-    Ok((store, views, snapshots))
-}
-
-fn open_log(options: &Options) -> Result<EventStore, OpenError> {
-    #[cfg(feature = "eventstore")]
-    if let Some(url) = &options.store {
-        tracing::info!(%url, "the log is in a cluster");
-        return EventStore::connect(url.clone());
-    }
-    options.data.as_deref().map_or_else(|| Ok(EventStore::memory()), EventStore::open)
-}
-
 fn start_projector(
     store: &EventStore,
     writer: ViewsWriter,
@@ -384,14 +361,6 @@ fn start_projector(
     let subscribers = subscribers.for_projector();
     Projector::start_in_arbiter(&threads.projection.handle(), move |_| {
         Projector::new(log, writer, subscribers, hub, metrics_recorder)
-    })
-}
-
-fn write_snapshots(snapshots: Snapshots, parts: &SharedParts) -> JoinHandle<()> {
-    let (log, reader) = (parts.store.clone(), parts.reader.clone());
-    actix_rt::spawn(async move {
-        snapshots.check_log(&log).await;
-        snapshots.follow(log, reader).await;
     })
 }
 

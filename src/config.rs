@@ -37,6 +37,9 @@ pub struct Config {
     pub log_listen: Option<SocketAddr>,
     /// The folder of the log. The server creates it if it is missing. With `None` the log is in memory.
     pub data: Option<PathBuf>,
+    /// Whether the server goes on with a log in `data` that has lost events, or of which nothing shows that it has lost none. Such a
+    /// log gets a new id (epoch).
+    pub accept_truncation: bool,
     /// The log of a cluster, which several servers share. If it is set, the server ignores `data` and creates no folder.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
@@ -71,6 +74,7 @@ impl Default for Config {
             #[cfg(feature = "eventstore")]
             log_listen: None,
             data: Some(PathBuf::from("./taskbell-data")),
+            accept_truncation: false,
             #[cfg(feature = "eventstore")]
             store: None,
             content_roots: Vec::new(),

@@ -190,8 +190,8 @@ pub use http::{
 pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use store::{
-    Fact, Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StoredJson, StreamName, StreamSubject,
-    Via,
+    Fact, Hash, Incomplete, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StoredJson, StreamName,
+    StreamSubject, Via,
 };
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};

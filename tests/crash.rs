@@ -3,4 +3,7 @@
 mod disk;
 mod kill;
 pub mod load;
+mod recorder;
+mod start;
 mod stop;
+mod truncated;

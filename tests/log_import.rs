@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use crate::proxy::Proxy;
-use crate::store_contract::{ANY_PORT, all_events, connect, in_time, lines, ready};
+use crate::store_contract::{ANY_PORT, all_events, connect, copy_as_killed, in_time, lines, ready};
 use crate::views::history;
 
 mod command;

@@ -1,6 +1,7 @@
 //! Tests of the event store: the contract for all stores ([`exercise`]), the additional behaviour of the store in a folder
-//! ([`folder`], [`format`], [`checkpoints`]), and the additional behaviour of the store in a cluster (`cluster`).
+//! ([`folder`], [`format`], [`checkpoints`], [`complete`]), and the additional behaviour of the store in a cluster (`cluster`).
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use taskbell::store::conformance::sample::lines;
@@ -14,6 +15,7 @@ mod checkpoints;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod codec;
+mod complete;
 pub mod damage;
 mod exercise;
 mod flips;
@@ -26,4 +28,15 @@ pub use cluster::{ANY_PORT, connect, in_time, ready};
 
 pub async fn all_events(store: &EventStore) -> Vec<Arc<Recorded>> {
     store.read_all(Position(0), usize::MAX).await.unwrap()
+}
+
+/// Copies the files of an open log as a kill would leave them. No append may be under way.
+pub fn copy_as_killed(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        // A process that opens the log makes this file anew.
+        if entry.file_name() != "log.db-shm" {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

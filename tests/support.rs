@@ -145,6 +145,18 @@ impl Server {
         Self { child, dir, args, url, client: http_client(), tokens: None }
     }
 
+    /// A server on the data in the folder `data` of this folder. This command, like `strace -D`, starts its program.
+    pub fn started_by(starter: &[OsString], dir: TempDir) -> Self {
+        let mut command = Command::new(&starter[0]);
+        command.args(&starter[1..]).arg(taskbell().get_program());
+        for (name, _) in taskbell().get_envs() {
+            command.env_remove(name);
+        }
+        let args: Vec<OsString> = vec!["--data".into(), dir.path().join("data").into()];
+        let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, url, client: http_client(), tokens: None }
+    }
+
     /// A server with only these flags, whose working directory is this folder.
     fn in_folder(dir: TempDir, args: Vec<OsString>) -> Self {
         Self::in_folder_with(dir, args, None)

@@ -15,6 +15,9 @@ pub struct Options {
     /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
     /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
+    /// Whether to go on with a log in `data` that has lost events, or of which nothing shows that it has lost none. Such a log gets a
+    /// new id (epoch). Without this the start fails with [`OpenError::Incomplete`](crate::OpenError::Incomplete).
+    pub accept_truncation: bool,
     /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
     /// ignored and no folder is created. A program that has installed a default crypto provider of `rustls` can't use a
     /// cluster.
@@ -49,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data: Some("taskbell-data".into()),
+            accept_truncation: false,
             #[cfg(feature = "eventstore")]
             store: None,
             slots: 4,

@@ -91,6 +91,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     let options = Options {
         data: config.data,
+        accept_truncation: config.accept_truncation,
         #[cfg(feature = "eventstore")]
         store: config.store,
         slots: config.slots,

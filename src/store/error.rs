@@ -1,6 +1,9 @@
 //! Why an append, a read or the opening of a log fails.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use crate::task::{Position, Revision};
 
@@ -98,6 +101,29 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("another process uses the data folder {0}; only one process can use an embedded log")]
     Locked(PathBuf),
+    /// Another program writes to the log's file and does not end. It is no Taskbell; a replicator may do this.
+    #[error(
+        "another program has kept {path} locked for writing for {} s: stop it, start Taskbell first, and then that program",
+        waited.as_secs()
+    )]
+    InUse {
+        /// The log's file.
+        path: PathBuf,
+        /// How long the start has waited for that program.
+        waited: Duration,
+    },
+    /// The log has lost events, or nothing shows that it has lost none.
+    #[error(
+        "the log is not complete: {what}. If you can't restore the folder, start once with `taskbell serve --data {} \
+         --accept-truncation`: the log goes on with the events that it has, under a new id (epoch)",
+        dir.display()
+    )]
+    Incomplete {
+        /// The folder of the log.
+        dir: PathBuf,
+        /// What shows it.
+        what: Incomplete,
+    },
     /// A later version of Taskbell wrote the log.
     #[error("{path} has format {found}, which is newer than {known}, the newest that this version of Taskbell reads")]
     Newer {
@@ -144,4 +170,83 @@ pub enum OpenError {
     #[cfg(feature = "eventstore")]
     #[error("the threads for the cluster can't be started: {0}")]
     Threads(std::io::Error),
+}
+
+/// What shows that a log has lost events, or that nothing shows that it has lost none. `witness` is the file that names an event
+/// which was in the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Incomplete {
+    /// The write-ahead log was changed after it was written.
+    #[error("{file} is damaged at byte {byte}, and commits follow the damage")]
+    WriteAheadLogDamaged {
+        /// The write-ahead log.
+        file: PathBuf,
+        /// Where the damaged frame begins; 0 for the header of the file.
+        byte: u64,
+    },
+    /// The log's file is missing or holds no log, and other files of the folder say that there was one.
+    #[error("{file} holds no log, and {other} says that there was one")]
+    Empty {
+        /// The log's file.
+        file: PathBuf,
+        /// The file that says so: the witness or the write-ahead log.
+        other: PathBuf,
+    },
+    /// The log ends before the event that the witness names.
+    #[error("{file} ends at position {position}, and {witness} names position {named}")]
+    Shorter {
+        /// The log's file.
+        file: PathBuf,
+        /// The position of the last event.
+        position: Position,
+        /// The file of the witness.
+        witness: PathBuf,
+        /// The position that the witness names.
+        named: Position,
+    },
+    /// The event that the witness names has another hash in the log.
+    #[error("{file} holds another event at position {position} than the one that {witness} names")]
+    OtherEvent {
+        /// The log's file.
+        file: PathBuf,
+        /// The position of the event.
+        position: Position,
+        /// The file of the witness.
+        witness: PathBuf,
+    },
+    /// The witness belongs to another log.
+    #[error("{file} has the id (epoch) {epoch}, and {witness} names the log {named}")]
+    OtherLog {
+        /// The log's file.
+        file: PathBuf,
+        /// The id of the log.
+        epoch: Uuid,
+        /// The file of the witness.
+        witness: PathBuf,
+        /// The id of the log that the witness names.
+        named: Uuid,
+    },
+    /// The log has a witness, and the file of the witness is missing.
+    #[error(
+        "{witness} is missing, and {file} ends at position {position}: a copy of a log needs log.db, log.db-wal and \
+         log.witness"
+    )]
+    NoWitness {
+        /// The log's file.
+        file: PathBuf,
+        /// The position of the last event.
+        position: Position,
+        /// The file of the witness.
+        witness: PathBuf,
+    },
+    /// The witness was changed after it was written.
+    #[error("{witness} is damaged, and {file} ends at position {position}")]
+    WitnessDamaged {
+        /// The log's file.
+        file: PathBuf,
+        /// The position of the last event.
+        position: Position,
+        /// The file of the witness.
+        witness: PathBuf,
+    },
 }

@@ -51,14 +51,14 @@ pub use cluster::check;
 #[cfg(feature = "eventstore")]
 pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
-pub use error::{AppendError, OpenError, ReadError};
+pub use error::{AppendError, Incomplete, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 use recorded::without_gaps;
 pub use recorded::{Fact, Recorded, StoredJson};
 pub use redact::RedactedEvent;
-pub use sqlite::WriteAheadLog;
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
 pub use sqlite::verify::{LogFault, Verified, VerifyError, VerifyRange, verify_log};
+pub use sqlite::{Truncation, WriteAheadLog};
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.
@@ -118,7 +118,7 @@ impl EventStore {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        sqlite::Sqlite::open(dir).map(|store| Self(StoreBackend::Sqlite(Arc::new(store))))
+        Self::open_with(dir, Truncation::Refuse)
     }
 
     /// Opens the log at the address of a cluster. It returns before the cluster has responded. Until the cluster responds, the

@@ -42,7 +42,7 @@ async fn a_copy_whose_events_differ_is_refused() {
     let folder = Folder::with(10).await;
     let (_database, server) = database().await;
     let twin = tempfile::tempdir().unwrap();
-    std::fs::copy(folder.path().join("log.db"), twin.path().join("log.db")).unwrap();
+    copy_as_killed(folder.path(), twin.path());
     for (dir, queue) in [(folder.path(), "mail"), (twin.path(), "post")] {
         EventStore::open(dir).unwrap().append(foreign(queue)).await.unwrap();
     }

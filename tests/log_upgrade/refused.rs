@@ -38,6 +38,21 @@ async fn a_damaged_log_is_not_upgraded_and_the_error_names_the_event() {
 }
 
 #[tokio::test]
+async fn a_log_whose_write_ahead_log_is_damaged_is_not_upgraded_and_stays_as_it_is() {
+    let old = OldLog::with(10);
+    let path = old.path().join("log.db-wal");
+    let whole = std::fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    assert!(matches!(refused(&old, "log.db-wal is damaged at byte 32"), UpgradeError::Open(_)));
+    assert!(std::fs::read(&path).unwrap() == damaged);
+    std::fs::write(&path, whole).unwrap();
+    upgrade_quietly(old.path()).unwrap().unwrap();
+    old.is_in(old.path()).await;
+}
+
+#[tokio::test]
 async fn a_program_that_reads_the_old_log_is_in_the_way() {
     let old = OldLog::with(10);
     let reader = database(old.path());

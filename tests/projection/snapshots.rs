@@ -147,11 +147,12 @@ async fn a_snapshot_of_another_log_is_not_used() {
 /// The folder of a log is restored from a backup, and then continues differently from what the snapshot has.
 #[actix_rt::test]
 async fn a_snapshot_of_events_that_the_log_does_not_have_is_not_used() {
-    let fixture = Fixture::new(50).await;
-    let (log_file, backup) = (fixture.dir.path().join("log.db"), fixture.dir.path().join("backup"));
-    let Fixture { dir, log, .. } = fixture;
+    let Fixture { dir, log, .. } = Fixture::new(50).await;
     drop(log);
-    fs::copy(&log_file, &backup).unwrap();
+    let files_of_log = ["log.db", "log.witness"];
+    for file in files_of_log {
+        fs::copy(dir.path().join(file), dir.path().join(format!("{file}.backup"))).unwrap();
+    }
     let log = EventStore::open(dir.path()).unwrap();
     append(&log, 10).await;
     let snapshots = Snapshots::new(dir.path(), &log);
@@ -159,10 +160,12 @@ async fn a_snapshot_of_events_that_the_log_does_not_have_is_not_used() {
     snapshots.write(&log, &split_views(views).1).await.unwrap();
     drop(log);
 
-    for file in [log_file.with_extension("db-wal"), log_file.with_extension("db-shm"), dir.path().join("witness")] {
-        let _ = fs::remove_file(file);
+    for file in ["log.db-wal", "log.db-shm"] {
+        let _ = fs::remove_file(dir.path().join(file));
     }
-    fs::copy(&backup, &log_file).unwrap();
+    for file in files_of_log {
+        fs::copy(dir.path().join(format!("{file}.backup")), dir.path().join(file)).unwrap();
+    }
     let log = EventStore::open(dir.path()).unwrap();
     append(&log, 10).await;
     let snapshots = Snapshots::new(dir.path(), &log);

@@ -282,7 +282,7 @@ async fn the_error_names_a_missing_event_and_an_unknown_type() {
     // It has another type than the one with which it was written.
     let Err(ReadError::Damaged(found)) = store.read_all(Position(0), 3).await else { panic!() };
     assert!(found.contains("event 2 doesn't continue"), "{found}");
-    assert_eq!(store.fold(Position(10), (), |(), _| ()).await, Err(ReadError::Damaged(found)));
+    assert_eq!(store.fold((Position(0), Position(10)), (), |(), _| ()).await, Err(ReadError::Damaged(found)));
     drop(store);
     // It was written with this type.
     let danced = Recorded { event_type: "Danced", ..(*events[1]).clone() };

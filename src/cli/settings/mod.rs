@@ -94,6 +94,9 @@ pub(super) struct Settings {
     /// Folder of the log [default: ./taskbell-data]
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// Go on with a log that has lost events, or of which nothing shows that it has lost none; it gets a new id (epoch)
+    #[arg(long, env = "TASKBELL_ACCEPT_TRUNCATION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(super) accept_truncation: Option<bool>,
     /// Where the log is stored: sqlite, memory, or the address of a cluster [default: sqlite]
     #[arg(long, env = "TASKBELL_STORE", value_name = "STORE", long_help = STORE_HELP, hide_env_values = true)]
     pub(super) store: Option<StoreSetting>,
@@ -208,6 +211,7 @@ impl Settings {
             path_prefix: self.path_prefix.or(fallback.path_prefix),
             plain_http: self.plain_http.or(fallback.plain_http),
             data: self.data.or(fallback.data),
+            accept_truncation: self.accept_truncation.or(fallback.accept_truncation),
             store: self.store.or(fallback.store),
             content_roots: self.content_roots.or(fallback.content_roots),
             content_bytes_per_s: self.content_bytes_per_s.or(fallback.content_bytes_per_s),
@@ -265,6 +269,7 @@ impl Settings {
             log_listen: network.log_listen,
             content_roots: check_content_roots(self.content_roots.unwrap_or_default(), data.as_deref())?,
             data,
+            accept_truncation: self.accept_truncation.unwrap_or(false),
             #[cfg(feature = "eventstore")]
             store: log_location.into_url(),
             content_bytes_per_s: self.content_bytes_per_s,

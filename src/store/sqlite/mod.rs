@@ -1,7 +1,9 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
 //! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
-//! keeps the write-ahead log short. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
-//! converts a log of format 1. [`verify`] checks the log of a stopped server.
+//! keeps the write-ahead log short. [`open`] starts: [`complete`] compares the files with each other and with the
+//! [`witness`], [`wal`] reads the write-ahead log, [`durable`] makes durable what an earlier process has left, and [`witness_file`]
+//! follows the log. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage. `meta`, `row`, `interned` and `names` say how
+//! an event becomes a row and back. [`upgrade`] converts a log of format 1. [`verify`] checks the log of a stopped server.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,11 +15,13 @@ use uuid::Uuid;
 
 use super::encoded::EncodedAppend;
 use super::recent::{Bounds, RecentEvents};
-use super::{AppendError, Fact, OpenError, ReadError, Recorded, StreamName};
+use super::{AppendError, EventStore, Fact, OpenError, ReadError, Recorded, StoreBackend, StreamName};
 use crate::task::{Position, Revision};
 
 mod check;
 mod checkpoint;
+mod complete;
+mod durable;
 mod fold;
 mod folder;
 mod format1;
@@ -32,14 +36,18 @@ mod schema;
 mod stored_event;
 pub(super) mod upgrade;
 pub(super) mod verify;
+mod wal;
+mod witness;
+mod witness_file;
 mod write_connection;
 mod writer;
 
 pub use checkpoint::WriteAheadLog;
 use checkpoint::{Checkpointer, Progress};
-use folder::{create_file, create_folder, lock_folder, sync_folder};
+use folder::{create_folder, lock_folder};
 use open::{OpenedLog, open_for_checkpoints};
 use read::{ReadConnection, ReaderPool};
+use witness_file::WitnessThread;
 use writer::{WriteAnswer, WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
@@ -66,19 +74,38 @@ pub(in crate::store) struct Sqlite {
     damage: OnceLock<String>,
     /// The revisions that the streams have at least.
     known_revisions: OnceLock<Box<KnownRevisions>>,
+    /// Ends after the writer.
+    _witness: WitnessThread,
     /// The lock file, locked until the writer has ended: two servers can't share a folder.
     _lock: File,
 }
 
+/// What an open does if the log is not complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Truncation {
+    /// It fails with [`OpenError::Incomplete`].
+    #[default]
+    Refuse,
+    /// The log goes on with the events that it has, under a new id (epoch).
+    Accept,
+}
+
+impl EventStore {
+    /// Does the same as [`EventStore::open`]. `truncation` says what it does if the log is not complete.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_with(dir: &Path, truncation: Truncation) -> Result<Self, OpenError> {
+        Sqlite::open(dir, truncation).map(|store| Self(StoreBackend::Sqlite(Arc::new(store))))
+    }
+}
+
 impl Sqlite {
-    pub(in crate::store) fn open(dir: &Path) -> Result<Self, OpenError> {
+    fn open(dir: &Path, truncation: Truncation) -> Result<Self, OpenError> {
         create_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let lock = lock_folder(dir)?;
         let path = dir.join("log.db");
-        create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let OpenedLog { mut writer_connection, epoch, head } = open::open(&path)?;
-        // The file may have been created or put in its place by a process that was killed before it could do this.
-        sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let OpenedLog { mut writer_connection, epoch, head, witness } = open::open(dir, &path, truncation)?;
         let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
         let failure = Arc::new(OnceLock::new());
         let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
@@ -90,6 +117,8 @@ impl Sqlite {
         let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpointer);
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let witness = WitnessThread::start(witness, recent.clone());
+        let witness = witness.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let readers = ReaderPool::new(path);
         Ok(Self {
             recent,
@@ -101,6 +130,7 @@ impl Sqlite {
             progress,
             damage: OnceLock::new(),
             known_revisions: OnceLock::new(),
+            _witness: witness,
             _lock: lock,
         })
     }

@@ -19,6 +19,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::new_id;
 
+/// The bit of the `user_version` in the header of the file that says that the log has a witness. The other bits are the checksum of
+/// the log's id. In the file of an earlier version all are 0.
+const HAS_WITNESS: i32 = 1;
 /// "tbel" in ASCII. This application id in the header of the file marks it as a log of Taskbell.
 pub(super) const APPLICATION_ID: i64 = 0x7462_656c;
 /// Version of the tables below.
@@ -236,21 +239,54 @@ pub(super) fn complete(connection: &Connection, epoch: &str) -> rusqlite::Result
 /// Whether the log's id is the one that was written. True for a log that holds no checksum yet.
 pub(super) fn epoch_is_unchanged(connection: &Connection, epoch: &str) -> rusqlite::Result<bool> {
     let stored = stored_checksum(connection)?;
-    Ok(stored == 0 || stored == checksum(epoch))
+    Ok(stored == 0 || stored & !HAS_WITNESS == checksum(epoch))
 }
 
 /// Writes the checksum of the log's id. The chain of hashes doesn't cover the id.
 pub(super) fn bind_epoch(connection: &Connection, epoch: &str) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "user_version", checksum(epoch))
+    let has_witness = stored_checksum(connection)? & HAS_WITNESS;
+    connection.pragma_update(None, "user_version", checksum(epoch) | has_witness)
 }
 
-/// The checksum of the log's id, in the header of the file; 0 if an earlier version of Taskbell has written the log.
+/// The checksum of the log's id, and whether the log has a witness. They are in the header of the file; 0 if an earlier version of
+/// Taskbell has written the log.
 fn stored_checksum(connection: &Connection) -> rusqlite::Result<i32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// A checksum that is never 0.
+/// A checksum that is never 0, and whose bit [`HAS_WITNESS`] is.
 fn checksum(epoch: &str) -> i32 {
     let [a, b, c, d, ..] = *blake3::hash(epoch.as_bytes()).as_bytes();
-    i32::from_be_bytes([a, b, c, d]).checked_abs().map_or(1, |sum| sum.max(1))
+    let sum = i32::from_be_bytes([a, b, c, d]).checked_abs().map_or(0, |sum| sum & !HAS_WITNESS);
+    sum.max(2)
+}
+
+/// Whether the log has a witness, so that its file must not be missing.
+pub(super) fn has_witness(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(stored_checksum(connection)? & HAS_WITNESS != 0)
+}
+
+/// Records that the log has a witness. The file of the witness must be durable.
+pub(super) fn record_witness(connection: &Connection, epoch: &str) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", checksum(epoch) | HAS_WITNESS)
+}
+
+/// Gives the log another id, although its triggers refuse changes.
+pub(super) fn replace_epoch(connection: &mut Connection, epoch: &str) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    let triggers = {
+        let mut query =
+            change.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'log'")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    for (name, _) in &triggers {
+        change.execute_batch(&format!("DROP TRIGGER \"{name}\""))?;
+    }
+    change.execute("UPDATE log SET epoch = ?", [epoch])?;
+    for (_, sql) in &triggers {
+        change.execute_batch(sql)?;
+    }
+    bind_epoch(&change, epoch)?;
+    change.commit()
 }

@@ -1,6 +1,7 @@
 //! The single connection that writes the log's file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
@@ -10,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
 use super::checkpoint::Progress;
+use super::durable::empty_write_ahead_log;
 use super::interned::Interned;
 use super::meta::{TASK_PREFIX, TextOrUuid, columns_give};
 use super::row::EventRow;
@@ -22,6 +24,9 @@ const SELECT_STREAM_END: &str = "SELECT position, id, correlation_id, coalesce((
     FROM events AS first WHERE name = ?";
 const SELECT_HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
 const INSERT_EVENT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// How long the last checkpoint waits for readers of other programs.
+const READER_WAIT: Duration = Duration::from_millis(200);
 
 /// Why a write failed.
 pub(super) enum WriteError {
@@ -174,26 +179,33 @@ impl WriteConnection {
 
     /// The end of the log.
     pub(super) fn head(&self) -> Result<Head, WriteError> {
-        let end = self.connection.prepare_cached(SELECT_HEAD)?.query_row([], |row| {
-            let time = Timestamp::from_micros(row.get(2)?);
-            Ok(Head {
-                position: Position(row.get::<_, i64>(0)?.cast_unsigned()),
-                hash: Hash(row.get(1)?),
-                time: Some(time),
-            })
-        });
-        Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
+        Ok(head_of(&self.connection)?)
     }
 
-    /// Copies the write-ahead log to the main file and empties it. If this fails, the events are durable nevertheless.
+    /// Copies the write-ahead log to the main file and empties it, at the end of the process. If this fails, the events are
+    /// durable nevertheless: the file stays, and the next start reads it.
     pub(super) fn checkpoint(&self) {
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        match busy {
-            Ok(0) => {}
-            Ok(_) => tracing::warn!("the log was closed without a last checkpoint: another program reads log.db"),
+        match empty_write_ahead_log(&self.connection, READER_WAIT) {
+            Ok(true) => {}
+            Ok(false) => tracing::info!(
+                "another program reads log.db, so log.db-wal stays: nothing is lost, the next start reads this file too"
+            ),
             Err(error) => tracing::warn!("the log was closed without a last checkpoint: {error}"),
         }
     }
+}
+
+/// The end of the log.
+pub(super) fn head_of(connection: &Connection) -> rusqlite::Result<Head> {
+    let end = connection.prepare_cached(SELECT_HEAD)?.query_row([], |row| {
+        let time = Timestamp::from_micros(row.get(2)?);
+        Ok(Head {
+            position: Position(row.get::<_, i64>(0)?.cast_unsigned()),
+            hash: Hash(row.get(1)?),
+            time: Some(time),
+        })
+    });
+    Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
 }
 
 /// What the column `causation_id` holds.

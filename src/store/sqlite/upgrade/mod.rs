@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::folder::{create_file, lock_folder, sync_folder};
+use super::complete::require_write_ahead_log;
+use super::folder::{create_file, lock_folder, sync_folder, with_suffix};
 use super::format1::{FORMAT_1, OldFile};
 use super::open::{open_error, other_format};
 use super::read::ReadConnection;
@@ -112,6 +113,7 @@ pub fn upgrade(dir: &Path, report: Report<'_>) -> Result<Option<Upgraded>, Upgra
     }
     let _lock = lock_folder(dir)?;
     let to_open_error = |error: rusqlite::Error| open_error(&path, &error);
+    require_write_ahead_log(dir, &path)?;
     let old = OldFile::open(&path).map_err(to_open_error)?;
     match old.contents().map_err(to_open_error)? {
         FileContents::Log(FORMAT_1) => {}
@@ -243,12 +245,6 @@ impl Conversion<'_> {
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), source }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Makes the names of the folder's files durable.
