@@ -79,7 +79,7 @@ impl FilesLeft {
             return Some(Incomplete::Shorter { file, position, witness, named: named.position });
         }
         let is_named = log.hash_at_witness == Some(named.hash);
-        (!is_named).then(|| Incomplete::OtherEvent { file, position: named.position, witness })
+        (!is_named).then_some(Incomplete::OtherEvent { file, position: named.position, witness })
     }
 
     /// The position that the witness names.
