@@ -304,8 +304,9 @@ impl EventStore {
     /// Whether the log accepts writes and, on a cluster, whether this server receives the events of the log.
     ///
     /// # Errors
-    /// The reason why not: a failure that lasts until this process ends. On a cluster also: the time since when the cluster
-    /// can't be reached, or the position up to which the existing events were received.
+    /// The reason why not: a failure that lasts until this process ends, or in a folder the time since when no write succeeds,
+    /// for example because the disk is full. On a cluster also: the time since when the cluster can't be reached, or the position
+    /// up to which the existing events were received.
     pub fn health(&self) -> Result<(), String> {
         match &self.0 {
             StoreBackend::Memory(_) => Ok(()),
@@ -331,7 +332,7 @@ impl EventStore {
     pub fn has_failed(&self) -> bool {
         match &self.0 {
             StoreBackend::Memory(_) => false,
-            StoreBackend::Sqlite(store) => store.health().is_err(),
+            StoreBackend::Sqlite(store) => store.has_failed(),
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.has_failed(),
         }
@@ -349,15 +350,15 @@ impl EventStore {
     }
 
     /// Waits until [`EventStore::health`] is `Ok` (if `healthy` is true) or an error (if `healthy` is false), and returns
-    /// that health. Only the health of a cluster can become `Ok` again. For other logs, a wait for the other state never
-    /// returns.
+    /// that health. A log in memory is always healthy.
     ///
     /// # Errors
     /// The error of `health`.
     pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
         match &self.0 {
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => std::future::pending().await,
+            StoreBackend::Memory(_) if healthy => Ok(()),
+            StoreBackend::Memory(_) => std::future::pending().await,
+            StoreBackend::Sqlite(store) => store.wait_for_health(healthy).await,
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.wait_for_health(healthy).await,
         }

@@ -24,6 +24,7 @@ mod timers;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::repeats::Repeats;
 use crate::secret::Secret;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamSubject, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
@@ -66,6 +67,8 @@ pub struct Dispatcher {
     waiting_lease_requests: Vec<WaitingLeaseRequest>,
     timers: Timers,
     back_off: BackOff,
+    /// The commands that could not be recorded.
+    unrecorded: Repeats,
     /// A start could not be written. Nothing is started until a pause is over.
     is_paused: bool,
     /// The process is about to stop. Requests are answered at once.
@@ -103,6 +106,7 @@ impl Dispatcher {
             waiting_lease_requests: Vec::new(),
             timers: Timers::default(),
             back_off: BACK_OFF,
+            unrecorded: Repeats::new(),
             is_paused: false,
             is_stopping: false,
             cluster: None,
@@ -175,7 +179,9 @@ impl Dispatcher {
             }
             ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Append(_) | ExecuteError::Busy(_) => {}
         }
-        tracing::warn!(%task, %error, "a task could not be started; trying again");
+        if let Some(times) = self.unrecorded.occurred(Instant::now()) {
+            tracing::warn!(%task, %error, times, "a task could not be started; trying again");
+        }
         self.in_flight.requeue_start(&mut queue, task);
         drop(queue);
         if matches!(error, ExecuteError::Append(AppendError::Unknown(_))) {
@@ -335,7 +341,7 @@ impl Handler<DrainWorkers> for Dispatcher {
     fn handle(&mut self, _: DrainWorkers, _: &mut Context<Self>) {
         self.is_stopping = true;
         self.leases.drain(Instant::now());
-        self.waiting_lease_requests.drain(..).for_each(WaitingLeaseRequest::answer_empty);
+        self.waiting_lease_requests.drain(..).for_each(|waiting| waiting.answer_empty(false));
     }
 }
 

@@ -163,35 +163,47 @@ impl Dispatcher {
     }
 
     /// Sends the commands that were not written again after a pause. If all were written, the next pause is the shortest one.
-    fn handle_unwritten(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
+    fn handle_unwritten(&mut self, Unwritten { commands, error }: Unwritten, ctx: &mut Context<Self>) {
         if commands.is_empty() {
+            self.unrecorded.ended(Instant::now());
             return self.back_off.reset();
+        }
+        if let (Some(error), Some(times)) = (error, self.unrecorded.occurred(Instant::now())) {
+            tracing::warn!(commands = commands.len(), %error, times, "commands could not be recorded; trying again");
         }
         ctx.run_later(self.back_off.next_pause(), move |this, ctx| this.execute_until_written(commands, ctx));
     }
 }
 
-/// Sends the commands. Returns those that must be sent again.
-async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Vec<Execute> {
-    let answers = registry.execute_many(commands.clone()).await;
-    commands.into_iter().zip(answers).filter_map(|(command, answer)| command_to_repeat(command, answer)).collect()
+/// The commands that must be sent again, and the last error.
+#[derive(Default)]
+struct Unwritten {
+    commands: Vec<Execute>,
+    error: Option<ExecuteError>,
 }
 
-/// The command with a new time, if it must be sent again.
-fn command_to_repeat(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
-    match answer {
-        // The clock was set back after the timer fired, so the task's time has not come yet.
-        Ok(receipt)
-            if receipt.appended == 0
-                && matches!(command.command, Command::Enqueue { .. })
-                && matches!(receipt.task.status, Status::Scheduled | Status::Retrying) =>
-        {
-            Some(Execute { at: now(), ..command })
+/// Sends the commands. Returns those that must be sent again.
+async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Unwritten {
+    let answers = registry.execute_many(commands.clone()).await;
+    let mut unwritten = Unwritten::default();
+    for (command, answer) in commands.into_iter().zip(answers) {
+        unwritten.add_if_unwritten(command, answer);
+    }
+    unwritten
+}
+
+impl Unwritten {
+    /// Adds the command with a new time, if it must be sent again.
+    fn add_if_unwritten(&mut self, command: Execute, answer: Result<Receipt, ExecuteError>) {
+        match answer {
+            // The clock was set back after the timer fired, so the task's time has not come yet.
+            Ok(receipt)
+                if receipt.appended == 0
+                    && matches!(command.command, Command::Enqueue { .. })
+                    && matches!(receipt.task.status, Status::Scheduled | Status::Retrying) => {}
+            Ok(_) | Err(ExecuteError::Rejected(_)) => return,
+            Err(error) => self.error = Some(error),
         }
-        Ok(_) | Err(ExecuteError::Rejected(_)) => None,
-        Err(error) => {
-            tracing::warn!(id = %command.task, %error, "a command could not be recorded; trying again");
-            Some(Execute { at: now(), ..command })
-        }
+        self.commands.push(Execute { at: now(), ..command });
     }
 }
