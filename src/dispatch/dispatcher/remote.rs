@@ -182,6 +182,13 @@ impl Dispatcher {
     /// Renews the leases of a heartbeat. The heartbeat waits for directives, unless there are some already.
     pub(super) fn renew_leases(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
         let Heartbeat { worker, leases, wait, caller } = heartbeat;
+        if self.task_timers.has_unheard() {
+            let now = Instant::now();
+            for renewal in leases.iter().filter(|renewal| self.leases.is_held(&worker, renewal)) {
+                self.task_timers.worker_has_heard(renewal.task, now);
+            }
+            self.reset_task_timer(ctx);
+        }
         if let Some(until) = self.leases.renew((&worker, &leases), wait, caller, Instant::now()) {
             self.reset_wait_timer(until, ctx);
         }
