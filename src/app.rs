@@ -36,6 +36,7 @@ use crate::work::{BulkCancel, Drain, LocalWorker, NotRegistered};
 
 mod actor_monitor;
 mod channels;
+mod file_size_signal;
 mod http_server;
 #[cfg(feature = "eventstore")]
 mod log_access;
@@ -173,6 +174,7 @@ impl Taskbell {
         options: Options,
         check: impl FnOnce(&Options, &Views) -> Result<(), StartError>,
     ) -> Result<Self, StartError> {
+        file_size_signal::ignore().map_err(|error| StartError::Io("can't handle the signal SIGXFSZ", error))?;
         let (store, views, snapshots) = open_log_and_views(&options).await?;
         if !store.is_shared() {
             check(&options, &views)?;

@@ -62,6 +62,7 @@
 //
 //   task        the rules, as pure functions
 //   clock       the wall clock and new ids
+//   repeats     which occurrences of a repeated fault are logged
 //   secret      texts that are never printed
 //   tls         the certificate of a server, and which servers a client trusts
 //   store       the log
@@ -113,6 +114,8 @@ pub mod push;
 #[cfg(feature = "testing")]
 pub mod reactions;
 #[cfg(feature = "testing")]
+pub mod repeats;
+#[cfg(feature = "testing")]
 pub mod secret;
 #[cfg(feature = "testing")]
 pub mod store;
@@ -145,6 +148,8 @@ mod projection;
 mod push;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod reactions;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+mod repeats;
 #[cfg(all(any(feature = "server", feature = "worker"), not(feature = "testing")))]
 mod secret;
 #[cfg(all(feature = "server", not(feature = "testing")))]

@@ -1,7 +1,8 @@
-//! Tests of the run queue and of the in-flight table, without actors.
+//! Tests of the run queue, the in-flight table and the timers of tasks, without actors.
 
 mod in_flight;
 mod run_queue;
+mod task_timers;
 
 use taskbell::dispatch::in_flight::{Executor, InFlight};
 use taskbell::task::{Command, TaskId};

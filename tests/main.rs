@@ -7,6 +7,7 @@ mod app;
 mod bench;
 mod canary;
 mod cli;
+mod clocks;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;

@@ -142,6 +142,11 @@ impl LeaseTable {
         self.leases.get(&task).is_some_and(|lease| lease.attempt >= attempt)
     }
 
+    /// Whether this worker holds the lease of the renewal.
+    pub(super) fn is_held(&self, worker: &str, renewal: &LeaseRenewal) -> bool {
+        self.leases.get(&renewal.task).is_some_and(|lease| lease.is_held(worker, renewal))
+    }
+
     /// Removes the lease of an attempt that its worker has ended.
     pub(super) fn end(&mut self, task: TaskId, attempt: u32) {
         if self.leases.get(&task).is_some_and(|lease| lease.attempt <= attempt) {

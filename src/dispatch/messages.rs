@@ -95,6 +95,9 @@ pub struct GrantedLeases {
     pub leases: Vec<GrantedLease>,
     /// Releases the leases if they don't arrive.
     pub delivery: Delivery,
+    /// There are no leases, and tasks may wait all the same: no attempt is started for a moment, because a start could not be
+    /// recorded.
+    pub are_starts_paused: bool,
 }
 
 /// A lease for a worker outside the process.

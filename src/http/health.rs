@@ -17,6 +17,8 @@ pub(super) mod docs;
 struct Readiness {
     ready: bool,
     reasons: Vec<String>,
+    /// What an operator should look at, although the server is ready.
+    warnings: Vec<String>,
     position: Position,
 }
 
@@ -30,10 +32,11 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 /// `GET /readyz`: 503 with the reasons if the log accepts no writes or was found damaged, a long-lived actor has stopped, or
-/// the views have stopped or lack events of the log.
+/// the views have stopped or lack events of the log. From a write that the disk had no room for until one that succeeds, the log
+/// accepts none; the server tries by itself every second.
 ///
-/// The refusal is retryable if the views can still catch up or the cluster may become reachable again. The other reasons
-/// last until a restart, and then the refusal is not retryable. If the log itself is unavailable, the
+/// The refusal is retryable if the views can still catch up, the disk may have room again or the cluster may become reachable
+/// again. The other reasons last until a restart, and then the refusal is not retryable. If the log itself is unavailable, the
 /// handler doesn't wait for the views.
 ///
 /// # Errors
@@ -64,5 +67,6 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
         return Err(Problem::new(refusal, reasons.join("; ")));
     }
     let position = state.reader.position();
-    respond_with_position(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
+    let warnings = state.store.write_ahead_log().and_then(|log| log.warning()).into_iter().collect();
+    respond_with_position(StatusCode::OK, position, &Readiness { ready: true, reasons, warnings, position })
 }

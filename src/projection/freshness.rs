@@ -58,10 +58,13 @@ impl Freshness {
         self.0.borrow().stale_since
     }
 
-    /// Keeps the freshness up to date. Ends only if the views have failed.
+    /// Keeps the freshness up to date. Ends if the views have failed, and if only this process writes the log: then the views
+    /// show every append.
     pub async fn follow(self, store: EventStore, reader: ViewsReader) {
         loop {
-            wait_until_healthy(&store).await;
+            if store.is_shared() {
+                wait_until_healthy(&store).await;
+            }
             let head = store.head().position;
             while !reader.wait_for_position(head).await {
                 if reader.failure().is_some() {
@@ -69,6 +72,9 @@ impl Freshness {
                 }
             }
             self.set_caught_up();
+            if !store.is_shared() {
+                return;
+            }
             let health = store.wait_for_health(false).await;
             self.0.send_modify(|state| state.stale_since = Some(now()));
             if let Err(why) = health {

@@ -2,11 +2,12 @@
 //! of the views.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, StreamHandler};
 use futures_util::stream::{self, Stream};
 
+use crate::repeats::Repeats;
 use crate::store::{EventStore, LogSubscription, ReadError, Recorded};
 use crate::task::TaskId;
 use crate::task::event::Progress;
@@ -55,6 +56,7 @@ pub struct Projector {
     metrics: MetricsRecorder,
     /// A check of the subscribers that have missed events is planned.
     has_planned_check: bool,
+    failed_reads: Repeats,
 }
 
 impl Projector {
@@ -67,7 +69,7 @@ impl Projector {
         hub: Recipient<ProgressShown>,
         metrics: MetricsRecorder,
     ) -> Self {
-        Self { store, views, subscribers, hub, metrics, has_planned_check: false }
+        Self { store, views, subscribers, hub, metrics, has_planned_check: false, failed_reads: Repeats::new() }
     }
 
     /// Applies the batch under the lock of the views, then updates the metrics, sends the batch to the
@@ -150,8 +152,15 @@ fn follow(subscription: LogSubscription) -> impl Stream<Item = ReadResult> {
 impl StreamHandler<ReadResult> for Projector {
     fn handle(&mut self, result: ReadResult, ctx: &mut Context<Self>) {
         match result {
-            Ok(events) => self.apply(events, ctx),
-            Err(ReadError::Unavailable(why)) => tracing::warn!(%why, "the log can't be read now; trying again"),
+            Ok(events) => {
+                self.failed_reads.ended(Instant::now());
+                self.apply(events, ctx);
+            }
+            Err(ReadError::Unavailable(why)) => {
+                if let Some(times) = self.failed_reads.occurred(Instant::now()) {
+                    tracing::warn!(%why, times, "the log can't be read now; trying again");
+                }
+            }
             Err(error @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => self.views.fail(error.to_string()),
         }
     }

@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures_util::future::join_all;
@@ -22,6 +22,7 @@ use crate::dispatch::policies::KindPolicies;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::repeats::Repeats;
 use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamName, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::streams::registry::Registry;
@@ -41,6 +42,8 @@ pub struct Cascade {
     /// A round is under way, or the pause after a failed round is not over.
     is_busy: bool,
     back_off: BackOff,
+    /// The rounds that have failed.
+    failures: Repeats,
 }
 
 impl Cascade {
@@ -53,6 +56,7 @@ impl Cascade {
             searched_position: Position(0),
             is_busy: false,
             back_off: BACK_OFF,
+            failures: Repeats::new(),
         }
     }
 
@@ -121,10 +125,13 @@ impl Cascade {
             }
         }
         if let Some(why) = failure {
-            tracing::warn!(%why, "some children could not be cancelled; trying again");
+            if let Some(times) = this.failures.occurred(Instant::now()) {
+                tracing::warn!(%why, times, "some children could not be cancelled; trying again");
+            }
             ctx.run_later(this.back_off.next_pause(), Self::resume);
         } else {
             this.back_off.reset();
+            this.failures.ended(Instant::now());
             this.resume(ctx);
         }
     }

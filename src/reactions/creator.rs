@@ -1,12 +1,14 @@
 //! Creates the tasks of the due runs of schedules.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use super::agenda::DueRuns;
 use crate::projection::reader::ViewsReader;
+use crate::repeats::Repeats;
 use crate::store::{EventStore, LogEvent, Meta, StreamName, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create_unless_key_held};
 use crate::streams::messages::ExecuteError;
@@ -15,6 +17,9 @@ use crate::task::calendar::task_id;
 use crate::task::event::Created;
 use crate::task::schedule::ScheduleEvent;
 use crate::task::{Rejection, Revision, Timestamp};
+
+/// The creations that have failed and are tried again.
+static FAILURES: Repeats = Repeats::new();
 
 /// A lock that clones share. Each creation of a schedule's task holds it for reading. [`Self::wait_until_idle`] takes it for
 /// writing.
@@ -53,7 +58,9 @@ impl Creator {
         let mut handled = None;
         for nominal in &runs.times {
             if let Err(error) = self.create_one(runs.schedule, *nominal).await {
-                tracing::warn!(schedule = %runs.schedule, %error, "a task could not be created; trying again");
+                if let Some(times) = FAILURES.occurred(Instant::now()) {
+                    tracing::warn!(schedule = %runs.schedule, %error, times, "a task could not be created; trying again");
+                }
                 return Err(CreationFailed { handled });
             }
             handled = Some(*nominal);

@@ -38,8 +38,10 @@ use crate::views::schedules::ActiveSchedule;
 
 /// The pauses after a failed write. They are short, so that the work goes on within 5 s after the log is available again.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
-/// The longest time until the timer fires. If the wall clock was changed, the scheduler notices it then.
-const TIMER_MAX: Duration = Duration::from_mins(1);
+/// The longest time until the timer fires, while there is a schedule: the wall clock may be set forward meanwhile.
+const CLOCK_READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The time until the timer fires while there is no schedule.
+const IDLE_INTERVAL: Duration = Duration::from_mins(1);
 /// The maximum number of schedules that create tasks at the same time. If as many schedules wait to create tasks, no further
 /// search begins.
 const CREATING_MAX: usize = 200;
@@ -166,7 +168,8 @@ impl Scheduler {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let wait = self.agenda.next_deadline().map_or(TIMER_MAX, |next| next.since(now).min(TIMER_MAX));
+        let next = self.agenda.next_deadline();
+        let wait = next.map_or(IDLE_INTERVAL, |next| next.since(now).min(CLOCK_READ_INTERVAL));
         self.timer = Some(ctx.run_later(wait, Self::advance));
     }
 

@@ -5,7 +5,7 @@
 //! and messages say *store*, they mean the variant that a server uses and its place, a folder or a cluster. Reading order:
 //! `event` (an event before it is recorded), [`recorded`] (an event in the log), this file (appends, reads, subscriptions),
 //! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
-//! `fold` (the whole log), `damage` (what was found damaged), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
+//! `fold` (the whole log), `health` (whether it can be written), `damage` (what was found damaged), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
 //! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
 //! evidence), `merkle` (proofs for single events), `error` (why an operation of the log fails), `import` (copies a log into a cluster), [`import_lines`] (makes a log
 //! of exported lines), `conformance` (the
@@ -32,6 +32,7 @@ mod encoded;
 mod error;
 mod event;
 mod fold;
+mod health;
 #[cfg(feature = "eventstore")]
 pub mod import;
 pub mod import_lines;
@@ -307,20 +308,6 @@ impl EventStore {
         }
     }
 
-    /// Whether the log accepts writes and, on a cluster, whether this server receives the events of the log.
-    ///
-    /// # Errors
-    /// The reason why not: a failure that lasts until this process ends. On a cluster also: the time since when the cluster
-    /// can't be reached, or the position up to which the existing events were received.
-    pub fn health(&self) -> Result<(), String> {
-        match &self.0 {
-            StoreBackend::Memory(_) => Ok(()),
-            StoreBackend::Sqlite(store) => store.health(),
-            #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.health(),
-        }
-    }
-
     /// The state of the write-ahead log of an embedded log; `None` for the others.
     #[must_use]
     pub fn write_ahead_log(&self) -> Option<WriteAheadLog> {
@@ -329,53 +316,6 @@ impl EventStore {
             StoreBackend::Sqlite(store) => Some(store.write_ahead_log()),
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(_) => None,
-        }
-    }
-
-    /// Whether the log has failed for the rest of this process.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        match &self.0 {
-            StoreBackend::Memory(_) => false,
-            StoreBackend::Sqlite(store) => store.health().is_err(),
-            #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.has_failed(),
-        }
-    }
-
-    /// Whether this server has received all existing events and receives new ones at once. On a cluster it is false while
-    /// this server can't reach the cluster, and while it still receives events that were written earlier.
-    #[must_use]
-    pub fn is_caught_up(&self) -> bool {
-        match &self.0 {
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => true,
-            #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.is_caught_up(),
-        }
-    }
-
-    /// Waits until [`EventStore::health`] is `Ok` (if `healthy` is true) or an error (if `healthy` is false), and returns
-    /// that health. Only the health of a cluster can become `Ok` again. For other logs, a wait for the other state never
-    /// returns.
-    ///
-    /// # Errors
-    /// The error of `health`.
-    pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
-        match &self.0 {
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => std::future::pending().await,
-            #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.wait_for_health(healthy).await,
-        }
-    }
-
-    /// Waits until the log has failed in such a way that this process receives no further event. Returns the failure. Only a
-    /// cluster can fail in this way; for the other variants the wait never ends.
-    pub(crate) async fn wait_for_failure(&self) -> ReadError {
-        match &self.0 {
-            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => std::future::pending().await,
-            #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.wait_for_failure().await,
         }
     }
 

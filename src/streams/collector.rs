@@ -133,12 +133,14 @@ impl Collector {
     }
 }
 
-/// Reads the streams in one transaction. If that fails, each is read by itself, so that only the damaged stream fails. If the
-/// whole log is unavailable, all fail at once.
+/// Reads the streams in one transaction. If that fails, each is read by itself, so that only the damaged stream fails. If a
+/// cluster is unavailable, all fail at once.
 async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<ReadResult> {
     match store.read_many_for_decision(streams.clone()).await {
         Ok(pasts) => pasts.into_iter().map(Ok).collect(),
-        Err(error) if error.is_transient() && store.health().is_err() => vec![Err(error); streams.len()],
+        Err(error) if error.is_transient() && store.is_shared() && store.health().is_err() => {
+            vec![Err(error); streams.len()]
+        }
         Err(_) => join_all(streams.iter().map(|stream| store.read_for_decision(stream, Revision(0)))).await,
     }
 }

@@ -56,6 +56,13 @@ impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
         self.deadlines.get(key).copied()
     }
 
+    /// The deadline and the value of this key.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<(T, &V)> {
+        let deadline = self.deadline(key)?;
+        Some((deadline, self.by_deadline.get(&(deadline, key.clone()))?))
+    }
+
     /// Removes at most `limit` keys whose deadline is at or before `now`, and returns them with their values, the earliest
     /// deadline first.
     pub fn take_due(&mut self, now: T, limit: usize) -> Vec<(K, V)> {

@@ -29,6 +29,13 @@ pub fn retry_at(attempts: u32, now: Timestamp, lease_hash: &str) -> Timestamp {
     now.plus(with_jitter(pause, JITTER, random_fraction(now.as_micros().cast_unsigned() ^ salt)))
 }
 
+/// A pause that no pause after at most this number of attempts exceeds.
+#[cfg(feature = "server")]
+#[must_use]
+pub fn longest_pause(attempts: u32) -> Duration {
+    with_jitter(BackOff::new(FIRST_PAUSE, LONGEST_PAUSE).pause_after(attempts), JITTER, 1.0)
+}
+
 /// A pseudo-random number in [0, 1) for this seed, computed with the finalizer of `SplitMix64`.
 fn random_fraction(seed: u64) -> f64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

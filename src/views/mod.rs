@@ -69,7 +69,7 @@ pub use page::{Page, PageRequest, RowBudget};
 pub use query::Snapshot;
 pub use queues::PausedQueues;
 pub use row::Row;
-pub use run_queue::{Limits, QueuePosition, RunQueue, Timer, WorkOffer};
+pub use run_queue::{Limits, QueuePosition, RunQueue, WorkOffer};
 pub use schedules::Schedules;
 pub use scope::Scope;
 

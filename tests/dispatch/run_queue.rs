@@ -1,12 +1,9 @@
 //! Which task may run next: priorities, limits, concurrency keys, pauses, and the rotation between queues.
 
-use std::time::Duration;
-
 use taskbell::dispatch::in_flight::Executor;
-use taskbell::task::event::QueuedReason;
+use taskbell::task::Command;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
-use taskbell::task::{Command, Timestamp};
-use taskbell::views::{Limits, Timer, WaitingFor, WorkOffer};
+use taskbell::views::{Limits, WaitingFor, WorkOffer};
 
 use super::Fixture;
 use crate::views::history::{Created, start, succeed};
@@ -189,20 +186,4 @@ fn a_held_task_that_another_server_starts_counts_against_the_limits_and_is_not_t
     assert_eq!(fixture.all(), []);
     fixture.execute_and_apply(held, &succeed(1, "done"));
     assert_eq!(fixture.all(), [other]);
-}
-
-#[test]
-fn a_timer_that_was_postponed_comes_back_unless_an_event_has_reset_it() {
-    let mut fixture = Fixture::new(Limits::default());
-    let at = Timestamp::from_micros(4_000_000_000_000_000);
-    let [stays, goes] = [0; 2].map(|_| fixture.task(|new| new.run_at = Some(at)));
-    let timers = fixture.queue.take_due_timers(at, 9);
-    assert_eq!(timers.iter().map(|(task, _)| *task).collect::<Vec<_>>(), [stays, goes]);
-    let later = at.plus(Duration::from_secs(5));
-    for (task, timer) in timers {
-        fixture.queue.postpone(task, timer, later);
-    }
-    assert_eq!((fixture.queue.take_due_timers(at, 9), fixture.queue.next_timer_deadline()), (vec![], Some(later)));
-    fixture.execute_and_apply(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
-    assert_eq!(fixture.queue.take_due_timers(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
 }

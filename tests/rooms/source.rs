@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, lowest first: a room imports only those before it. The last two are the composition root and the commands.
-pub(crate) const ROOMS: [&str; 16] = [
+pub(crate) const ROOMS: [&str; 17] = [
     "task",
     "clock",
+    "repeats",
     "secret",
     "tls",
     "store",

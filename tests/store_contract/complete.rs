@@ -207,7 +207,9 @@ async fn a_log_with_another_event_or_another_id_than_its_witness_names_is_refuse
     let (other_event, other_log) = (left.copy(), left.copy());
     tamper(other_event.path(), "UPDATE events SET hash = zeroblob(32) WHERE position = 9");
     refused(other_event.path(), &["another event at position 9", "log.witness"]);
-    tamper(other_log.path(), "UPDATE log SET epoch = '0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0'");
+    // Without the checksum of its id, as in the file of an earlier version.
+    let other_id = "UPDATE log SET epoch = '0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0'; PRAGMA user_version = 0";
+    tamper(other_log.path(), other_id);
     refused(other_log.path(), &["(epoch) 0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0", "log.witness names the log"]);
 }
 

@@ -232,6 +232,7 @@ fn no_sql_outside_of_the_triggers_changes_or_removes_a_row() {
     let mut inserts = 0;
     for path in sources.filter(|path| !path.ends_with("schema.rs")) {
         let source = std::fs::read_to_string(&path).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
         inserts += source.matches("INSERT INTO ").count();
         for words in ["UPDATE ", "DELETE ", "OR REPLACE INTO", "\"REPLACE "] {
             assert!(!source.contains(words), "{}: {words}", path.display());

@@ -1,14 +1,17 @@
 //! For every legal history and at every position, the views equal a simple fold of the log.
 
+use std::time::{Duration, Instant};
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, to_value};
+use taskbell::dispatch::task_timers::{Moment, TaskTimers, Timer};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RowBudget, RunQueue, Scope, Snapshot, Timer, Views,
-    WaitingFor, WorkOffer,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RowBudget, RunQueue, Scope, Snapshot, Views, WaitingFor,
+    WorkOffer,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
@@ -152,25 +155,25 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
                 std::iter::from_fn(|| pending.take(&wants)).map(|(id, _)| id.to_string()).collect();
             assert_eq!(turns, oracle.queued(kind, queue));
         }
-        let due = oracle.due();
-        assert!(
-            pending
-                .next_timer_deadline()
-                .is_none_or(|at| due.first().is_none_or(|(first, _, _)| at.to_string() <= *first))
-        );
-        let waiting = |timer: Timer| match timer {
-            Timer::Enqueue(reason) => Some(format!("{reason:?}")),
-            Timer::Escalate { .. } | Timer::TimeOut { .. } => None,
-        };
-        let now = views.time().unwrap();
-        let so_far =
-            pending.take_due_timers(now, usize::MAX).into_iter().filter(|(_, timer)| waiting(*timer).is_some()).count();
-        assert_eq!(so_far, due.iter().filter(|(at, _, _)| at.parse::<Timestamp>().unwrap() <= now).count());
-        let later = pending.take_due_timers(Timestamp::from_micros(i64::MAX), usize::MAX);
-        let later = later.into_iter().filter_map(|(id, timer)| Some((id.to_string(), waiting(timer)?)));
-        let expected = due.iter().skip(so_far).map(|(_, id, reason)| (id.clone(), (*reason).to_owned()));
-        assert!(later.eq(expected));
     }
+    check_timers(views, oracle);
+}
+
+/// Asserts that each task that waits for a time has a timer for it, and that the timers are due in the order of the oracle.
+fn check_timers(views: &Views, oracle: &Oracle) {
+    let (wall, steady) = (Timestamp::from_micros(0), Instant::now());
+    let (mut timers, former) = (TaskTimers::default(), TaskTimers::default());
+    views.rows().for_each(|row| timers.restore(&row, &former, false, Moment { wall, steady }));
+    let end = Moment { wall: Timestamp::from_micros(i64::MAX), steady: steady + Duration::from_secs(1 << 40) };
+    let mut due: Vec<_> = timers.take_due(end, usize::MAX);
+    due.sort_by_key(|(task, timer)| (timer.due, *task));
+    let waiting = due.into_iter().filter_map(|(task, timer)| match timer.timer {
+        Timer::Enqueue(reason) => Some((timer.due.to_string(), task.to_string(), format!("{reason:?}"))),
+        Timer::Escalate { .. } | Timer::TimeOut { .. } => None,
+    });
+    let mut expected: Vec<_> = oracle.due().into_iter().map(|(at, id, reason)| (at, id, reason.to_owned())).collect();
+    expected.sort();
+    assert_eq!(waiting.collect::<Vec<_>>(), expected);
 }
 
 /// Asserts that the counts of each queue that ever had a task are those of the oracle.

@@ -24,6 +24,7 @@ mod timers;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::repeats::Repeats;
 use crate::secret::Secret;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamSubject, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
@@ -39,6 +40,7 @@ use super::messages::{AttemptStopped, DrainWorkers, LocalOffer};
 use super::policies::KindPolicies;
 use super::queue_and_offers::QueueAndOffers;
 use super::shares::Shares;
+use super::task_timers::TaskTimers;
 
 use cluster::Cluster;
 use local::LocalWorkerLink;
@@ -64,8 +66,11 @@ pub struct Dispatcher {
     leases: LeaseTable,
     /// The requests for leases that wait. The one that has waited for the longest time is first.
     waiting_lease_requests: Vec<WaitingLeaseRequest>,
+    task_timers: TaskTimers,
     timers: Timers,
     back_off: BackOff,
+    /// The commands that could not be recorded.
+    unrecorded: Repeats,
     /// A start could not be written. Nothing is started until a pause is over.
     is_paused: bool,
     /// The process is about to stop. Requests are answered at once.
@@ -101,8 +106,10 @@ impl Dispatcher {
             local: LocalWorkerLink::default(),
             leases: LeaseTable::default(),
             waiting_lease_requests: Vec::new(),
+            task_timers: TaskTimers::default(),
             timers: Timers::default(),
             back_off: BACK_OFF,
+            unrecorded: Repeats::new(),
             is_paused: false,
             is_stopping: false,
             cluster: None,
@@ -175,7 +182,9 @@ impl Dispatcher {
             }
             ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Append(_) | ExecuteError::Busy(_) => {}
         }
-        tracing::warn!(%task, %error, "a task could not be started; trying again");
+        if let Some(times) = self.unrecorded.occurred(Instant::now()) {
+            tracing::warn!(%task, %error, times, "a task could not be started; trying again");
+        }
         self.in_flight.requeue_start(&mut queue, task);
         drop(queue);
         if matches!(error, ExecuteError::Append(AppendError::Unknown(_))) {
@@ -192,10 +201,14 @@ impl Dispatcher {
 
     /// Applies a batch of events to the run queue, and then notifies the workers that execute the tasks.
     fn apply(&mut self, committed: &Committed) {
-        let position = self.position;
+        let (position, arrived) = (self.position, Instant::now());
         {
+            let mut events = committed.events.iter();
             let mut queue = self.queue_and_offers.run_queue();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
+                let event = events.by_ref().find(|event| event.position == change.after.position());
+                let at = event.map_or_else(now, |event| event.time);
+                self.task_timers.apply_change(change.before.as_ref(), &change.after, at, arrived);
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(&change.after)) {
                     self.in_flight.apply_change_deferred(&mut queue, change.before.as_ref(), &change.after);
                 } else {
@@ -289,7 +302,7 @@ impl Actor for Dispatcher {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-        self.rebuild();
+        self.rebuild(true);
         self.reset_timers(ctx);
         self.begin_records(ctx);
     }
@@ -322,7 +335,7 @@ impl Handler<Update> for Dispatcher {
     fn handle(&mut self, update: Update, ctx: &mut Context<Self>) {
         match update {
             Update::Committed(committed) => self.apply(&committed),
-            Update::Missed => self.rebuild(),
+            Update::Missed => self.rebuild(false),
         }
         self.start_ready(ctx);
         self.reset_timers(ctx);
@@ -335,7 +348,7 @@ impl Handler<DrainWorkers> for Dispatcher {
     fn handle(&mut self, _: DrainWorkers, _: &mut Context<Self>) {
         self.is_stopping = true;
         self.leases.drain(Instant::now());
-        self.waiting_lease_requests.drain(..).for_each(WaitingLeaseRequest::answer_empty);
+        self.waiting_lease_requests.drain(..).for_each(|waiting| waiting.answer_empty(false));
     }
 }
 

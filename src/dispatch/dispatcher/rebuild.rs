@@ -3,19 +3,21 @@
 use std::time::Instant;
 
 use super::Dispatcher;
+use super::timers::moment;
 use crate::dispatch::directive::Directive;
 use crate::dispatch::lease_table::NewLease;
 use crate::task::TaskId;
 use crate::task::event::Rung;
 use crate::task::limits::LOCAL_WORKER_PREFIX;
-use crate::views::{Filter, Row, Views};
+use crate::views::{Filter, Row, Snapshot, Views};
 
 impl Dispatcher {
     /// Builds the tables anew from the views: when the actor starts, and when it has missed events because it was too slow.
     ///
     /// Leases that are in the table keep their deadlines. Other leases, from before a restart, get fresh ones. The workers of
     /// attempts that have ended meanwhile get the directive `lost`, which has no effect if the worker itself ended the attempt.
-    pub(super) fn rebuild(&mut self) {
+    /// `is_first`: the actor starts.
+    pub(super) fn rebuild(&mut self, is_first: bool) {
         let (snapshot, queues, leases, local) = {
             let views = self.reader.views();
             let leases = ended_attempts(&views, self.leases.attempts());
@@ -42,6 +44,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.restore_task_timers(&snapshot, is_first);
         let now = Instant::now();
         for (task, attempt) in leases {
             self.leases.lose(task, attempt, now);
@@ -52,6 +55,14 @@ impl Dispatcher {
         self.track_active_attempts(&snapshot);
         for row in snapshot.matching(&open).filter(|row| row.status().is_active()) {
             self.restore_lease(&row, now);
+        }
+    }
+
+    fn restore_task_timers(&mut self, snapshot: &Snapshot, is_first: bool) {
+        let former = std::mem::take(&mut self.task_timers);
+        let now = moment();
+        for row in snapshot.matching(&Filter::of_open_tasks()) {
+            self.task_timers.restore(&row, &former, is_first, now);
         }
     }
 

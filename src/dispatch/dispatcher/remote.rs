@@ -36,10 +36,10 @@ pub(super) struct WaitingLeaseRequest {
 }
 
 impl WaitingLeaseRequest {
-    /// Sends the answer without a lease.
-    pub(super) fn answer_empty(self) {
+    /// Sends the answer without a lease. `are_starts_paused`: no attempt is started for a moment.
+    pub(super) fn answer_empty(self, are_starts_paused: bool) {
         // If the client has disconnected, the answer is dropped.
-        let _ = self.caller.send(GrantedLeases::default());
+        let _ = self.caller.send(GrantedLeases { are_starts_paused, ..GrantedLeases::default() });
     }
 
     fn is_gone(&self) -> bool {
@@ -89,7 +89,7 @@ impl Dispatcher {
     fn wait_again(&mut self, waiting: WaitingLeaseRequest, ctx: &mut Context<Self>) {
         let until = waiting.until;
         if self.is_stopping || until <= Instant::now() {
-            return waiting.answer_empty();
+            return waiting.answer_empty(self.is_paused);
         }
         self.waiting_lease_requests.insert(0, waiting);
         self.reset_wait_timer(until, ctx);
@@ -97,10 +97,10 @@ impl Dispatcher {
 
     /// Answers the requests for leases whose wait is over, without a lease.
     pub(super) fn answer_ended_lease_requests(&mut self) {
-        let now = Instant::now();
+        let (now, is_paused) = (Instant::now(), self.is_paused);
         self.waiting_lease_requests
             .extract_if(.., |waiting| waiting.until <= now)
-            .for_each(WaitingLeaseRequest::answer_empty);
+            .for_each(|waiting| waiting.answer_empty(is_paused));
     }
 
     fn started_remote(
@@ -135,7 +135,7 @@ impl Dispatcher {
         let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
         let delivery = Delivery::new(ctx.address().recipient(), attempts);
         // If the client is gone, the delivery is dropped here, which releases the leases.
-        drop(waiting.caller.send(GrantedLeases { leases, delivery }));
+        drop(waiting.caller.send(GrantedLeases { leases, delivery, are_starts_paused: false }));
         self.reset_lease_timer(ctx);
     }
 
@@ -182,6 +182,13 @@ impl Dispatcher {
     /// Renews the leases of a heartbeat. The heartbeat waits for directives, unless there are some already.
     pub(super) fn renew_leases(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
         let Heartbeat { worker, leases, wait, caller } = heartbeat;
+        if self.task_timers.has_unheard() {
+            let now = Instant::now();
+            for renewal in leases.iter().filter(|renewal| self.leases.is_held(&worker, renewal)) {
+                self.task_timers.worker_has_heard(renewal.task, now);
+            }
+            self.reset_task_timer(ctx);
+        }
         if let Some(until) = self.leases.renew((&worker, &leases), wait, caller, Instant::now()) {
             self.reset_wait_timer(until, ctx);
         }

@@ -5,19 +5,17 @@ use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 
+use crate::dispatch::task_timers::{Moment, TaskTimer, Timer};
 use crate::store::now;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::event::TaskError;
-use crate::task::{Command, Status, TaskId, Timestamp};
-use crate::views::Timer;
+use crate::task::{Command, TaskId, Timestamp};
 
 use super::{Dispatcher, system_command};
 
 /// The maximum number of due timers that are handled in one batch. Clients' commands can be executed between two batches.
 const DUE_MAX: usize = 200;
-/// The longest sleep of a timer that waits for a wall-clock time. The clock may be changed meanwhile, or the machine suspended.
-const SLEEP_MAX: Duration = Duration::from_mins(1);
 /// If a lease timer fires this much too late, this process was suspended. Then it could not receive heartbeats either.
 const SUSPENDED_LATENESS: Duration = Duration::from_secs(2);
 
@@ -25,7 +23,7 @@ const SUSPENDED_LATENESS: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Timers {
     /// The timer for tasks, and its time.
-    tasks: Option<(SpawnHandle, Timestamp)>,
+    tasks: Option<(SpawnHandle, Instant)>,
     /// The timer for leases, and its time.
     leases: Option<(SpawnHandle, Instant)>,
     /// The timer for requests that wait, and its time.
@@ -35,33 +33,35 @@ pub(super) struct Timers {
 }
 
 impl Dispatcher {
-    /// Sets the timer for tasks to the first time at which a task needs a command.
+    /// Sets the timer for tasks to the next time at which a task may need a command.
     pub(super) fn reset_task_timer(&mut self, ctx: &mut Context<Self>) {
-        let due =
-            self.queue_and_offers.run_queue().next_timer_deadline().filter(|_| !self.timers.are_commands_under_way);
-        if self.timers.tasks.as_ref().map(|(_, at)| *at) == due {
+        let now = moment();
+        let next = self.task_timers.next_look(now).filter(|_| !self.timers.are_commands_under_way);
+        // As with leases, a timer that is set to an earlier time stays.
+        if let (Some((_, set)), Some(next)) = (&self.timers.tasks, next)
+            && *set <= next
+        {
             return;
         }
         if let Some((timer, _)) = self.timers.tasks.take() {
             ctx.cancel_future(timer);
         }
-        if let Some(due) = due {
-            let sleep = due.since(now()).min(SLEEP_MAX);
-            self.timers.tasks = Some((ctx.run_later(sleep, Self::run_due_timers), due));
+        if let Some(next) = next {
+            let sleep = next.saturating_duration_since(now.steady);
+            self.timers.tasks = Some((ctx.run_later(sleep, Self::run_due_timers), next));
         }
     }
 
     /// Sends the commands of due timers, in batches. A batch is sent when the one before is durable.
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
-        let due = self.queue_and_offers.run_queue().take_due_timers(now(), DUE_MAX);
+        let due = self.task_timers.take_due(moment(), DUE_MAX);
         let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
         }
         self.timers.are_commands_under_way = true;
-        let commands = due.into_iter().map(|(task, timer)| system_command(task, self.timer_command(task, timer)));
-        let commands: Vec<Execute> = commands.collect();
+        let commands = due.into_iter().map(|(task, timer)| self.timer_command(task, &timer)).collect();
         ctx.spawn(execute_all(self.registry.clone(), commands).into_actor(self).map(|unwritten, this, ctx| {
             this.timers.are_commands_under_way = false;
             this.handle_unwritten(unwritten, ctx);
@@ -69,20 +69,21 @@ impl Dispatcher {
         }));
     }
 
-    /// The command of a due timer.
-    fn timer_command(&self, task: TaskId, timer: Timer) -> Command {
-        match timer {
+    /// The command of a due timer. Its time is not before the timer's own: if the wall clock was set back meanwhile, the rules
+    /// would say that the task's time has not come.
+    fn timer_command(&self, task: TaskId, TaskTimer { timer, due, duration, .. }: &TaskTimer) -> Execute {
+        let command = match *timer {
             Timer::Enqueue(reason) => Command::Enqueue { reason },
             Timer::Escalate { attempt, rung } => {
-                let since = self.reader.views().get(task).and_then(|row| row.cancel().map(|cancel| cancel.rung_at));
-                let after = since.map_or(Duration::ZERO, |since| now().since(since)).as_millis();
+                let after = duration.unwrap_or_default().as_millis();
                 let reason = Some(format!("the worker had not stopped {after} ms after the previous rung"));
                 Command::Escalate { rung, reason, attempt: Some(attempt) }
             }
-            Timer::TimeOut { attempt, limit_s: bound } => {
-                self.lose_attempt(task, attempt, "timed_out", format!("the attempt took longer than {bound} s"))
+            Timer::TimeOut { attempt, limit_s } => {
+                self.lose_attempt(task, attempt, "timed_out", format!("the attempt took longer than {limit_s} s"))
             }
-        }
+        };
+        not_before(*due, system_command(task, command))
     }
 
     /// The command that ends an attempt with this error, because its worker does not end it.
@@ -163,35 +164,54 @@ impl Dispatcher {
     }
 
     /// Sends the commands that were not written again after a pause. If all were written, the next pause is the shortest one.
-    fn handle_unwritten(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
+    fn handle_unwritten(&mut self, Unwritten { commands, error }: Unwritten, ctx: &mut Context<Self>) {
         if commands.is_empty() {
+            self.unrecorded.ended(Instant::now());
             return self.back_off.reset();
+        }
+        if let (Some(error), Some(times)) = (error, self.unrecorded.occurred(Instant::now())) {
+            tracing::warn!(commands = commands.len(), %error, times, "commands could not be recorded; trying again");
         }
         ctx.run_later(self.back_off.next_pause(), move |this, ctx| this.execute_until_written(commands, ctx));
     }
 }
 
-/// Sends the commands. Returns those that must be sent again.
-async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Vec<Execute> {
-    let answers = registry.execute_many(commands.clone()).await;
-    commands.into_iter().zip(answers).filter_map(|(command, answer)| command_to_repeat(command, answer)).collect()
+/// The commands that must be sent again, and the last error.
+#[derive(Default)]
+struct Unwritten {
+    commands: Vec<Execute>,
+    error: Option<ExecuteError>,
 }
 
-/// The command with a new time, if it must be sent again.
-fn command_to_repeat(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
-    match answer {
-        // The clock was set back after the timer fired, so the task's time has not come yet.
-        Ok(receipt)
-            if receipt.appended == 0
-                && matches!(command.command, Command::Enqueue { .. })
-                && matches!(receipt.task.status, Status::Scheduled | Status::Retrying) =>
-        {
-            Some(Execute { at: now(), ..command })
-        }
-        Ok(_) | Err(ExecuteError::Rejected(_)) => None,
-        Err(error) => {
-            tracing::warn!(id = %command.task, %error, "a command could not be recorded; trying again");
-            Some(Execute { at: now(), ..command })
+/// Sends the commands. Returns those that must be sent again.
+async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Unwritten {
+    let answers = registry.execute_many(commands.clone()).await;
+    let mut unwritten = Unwritten::default();
+    for (command, answer) in commands.into_iter().zip(answers) {
+        unwritten.add_if_unwritten(command, answer);
+    }
+    unwritten
+}
+
+impl Unwritten {
+    /// Adds the command with a new time, if it must be sent again.
+    fn add_if_unwritten(&mut self, command: Execute, answer: Result<Receipt, ExecuteError>) {
+        match answer {
+            Ok(_) | Err(ExecuteError::Rejected(_)) => {}
+            Err(error) => {
+                self.error = Some(error);
+                self.commands.push(not_before(now(), command));
+            }
         }
     }
+}
+
+/// The command with this time, unless its own is later.
+fn not_before(at: Timestamp, command: Execute) -> Execute {
+    Execute { at: command.at.max(at), ..command }
+}
+
+/// The wall clock and the monotonic clock now.
+pub(super) fn moment() -> Moment {
+    Moment { wall: now(), steady: Instant::now() }
 }

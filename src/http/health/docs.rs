@@ -19,11 +19,16 @@ pub fn ready() -> Operation {
     let ready = object()
         .field("ready", schema(json!({"const": true})))
         .field("reasons", list(written_text(), 0, 0))
+        .field(
+            "warnings",
+            list(written_text(), 0, 1).about("What an operator should look at, although the server is ready."),
+        )
         .field("position", position())
         .close();
-    let example = json!({"ready": true, "reasons": [], "position": 41});
+    let example = json!({"ready": true, "reasons": [], "warnings": [], "position": 41});
     Operation::public("server", "isReady", "Whether the server may get requests")
-        .describe("503 with the reasons while it may not. `retryable` is false if only a restart helps.")
+        .describe("503 with the reasons while it may not. `retryable` is false if only a restart helps. While the disk has no room, the \
+             server tries to write every second, and is ready again when that succeeds.")
         .refuses(&[Refusal::InvalidRequest, Refusal::NotReady, Refusal::NotReadyUntilRestart])
         .answers(
             Answer::json(StatusCode::OK, "It may.", ready)

@@ -47,7 +47,8 @@ pub fn take() -> Operation {
     operation("takeLeases", "Take leases")
         .describe(
             "Waits until a task is ready and grants leases. An empty list means that none was ready in time. If the client closes the \
-             connection before the response, the attempts don't count.",
+             connection before the response, the attempts don't count. While the log can't be written, the answer is 503, also if the \
+             request waits already.",
         )
         .body(body, &[("two", request)])
         .writes()

@@ -71,7 +71,7 @@ struct LeaseDoc<'a> {
 ///
 /// If the client has closed its connection before the response is sent, or its credential has ended, the attempts are returned to
 /// the queue. While
-/// the log accepts no writes, no attempt can start, and the request is refused.
+/// the log accepts no writes, no attempt can start, and the request is refused, also if it waits already.
 ///
 /// # Errors
 /// 400, 401 if the caller's credential ends during the wait, 422, 429 `too_many_requests`, 503.
@@ -108,11 +108,17 @@ pub async fn take(
         })
         .await;
     // If the credential ends first, the receiver is dropped. Then the dispatcher grants no lease, or releases it again.
-    let granted = caller.identity.while_valid(&state.reader, granted).await?;
-    let GrantedLeases { leases, delivery } = granted.unwrap_or_default();
+    // The same holds if the log can't be written any more.
+    let granted = while_writable(&state, granted);
+    let granted = caller.identity.while_valid(&state.reader, granted).await??;
+    let GrantedLeases { leases, delivery, are_starts_paused } = granted;
     drop(permit);
     if leases.is_empty() {
         require_writable_log(&state)?;
+        if are_starts_paused {
+            let detail = "no attempt can start now: the start of an attempt could not be recorded a moment ago";
+            return Err(Problem::new(Refusal::LogUnavailable, detail));
+        }
     }
     let received_at = (Instant::now(), now());
     state.reader.wait_for_position(state.store.head().position).await;
@@ -144,10 +150,29 @@ fn restrict_kinds(identity: &Identity, wants: WorkOffer) -> Result<WorkOffer, Pr
     Ok(WorkOffer { kinds, ..wants })
 }
 
+/// Waits for the leases while the log accepts writes. If both end at the same time, the leases count.
+///
+/// # Errors
+/// The log accepts no writes any more.
+async fn while_writable(state: &AppState, granted: oneshot::Receiver<GrantedLeases>) -> Result<GrantedLeases, Problem> {
+    tokio::select! {
+        biased;
+        granted = granted => Ok(granted.unwrap_or_default()),
+        health = state.store.wait_for_health(false) => {
+            health.map_err(|reason| no_attempt_can_start(state, &reason))?;
+            Ok(GrantedLeases::default())
+        }
+    }
+}
+
 /// Refuses the request while the log accepts no writes.
 fn require_writable_log(state: &AppState) -> Result<(), Problem> {
+    state.store.health().map_err(|reason| no_attempt_can_start(state, &reason))
+}
+
+fn no_attempt_can_start(state: &AppState, reason: &str) -> Problem {
     let refusal = if state.store.has_failed() { Refusal::LogReadOnly } else { Refusal::LogUnavailable };
-    state.store.health().map_err(|reason| Problem::new(refusal, format!("no attempt can start: {reason}")))
+    Problem::new(refusal, format!("no attempt can start: the log: {reason}"))
 }
 
 impl TakeBody {

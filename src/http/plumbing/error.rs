@@ -2,6 +2,7 @@
 //! RFC 9457 `application/problem+json`: [`Problem`].
 
 use std::fmt;
+use std::time::Instant;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -10,6 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 
+use crate::repeats::Repeats;
 use crate::store::{AppendError, ReadError};
 use crate::streams::messages::ExecuteError;
 use crate::task::{Invalid, Rejection};
@@ -197,7 +199,7 @@ impl Problem {
     pub fn of_report(error: ExecuteError) -> Self {
         match error {
             ExecuteError::Append(AppendError::ReadOnly(_)) => {
-                tracing::error!(%error, "a write to the log failed");
+                log_failed_write(&error);
                 Self::new(Refusal::ReportUnrecorded, error.to_string())
             }
             error => error.into(),
@@ -347,19 +349,33 @@ impl From<AppendError> for Problem {
             AppendError::ReadOnly(_) => Refusal::LogReadOnly,
             AppendError::TooLarge(_) => Refusal::TooLarge,
         };
-        tracing::error!(%error, "a write to the log failed");
+        log_failed_write(&error);
         Self::new(refusal, error.to_string())
     }
 }
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
-        tracing::error!(%error, "a read of the log failed");
+        if let Some(times) = FAILED_READS.occurred(Instant::now()) {
+            tracing::error!(%error, times, "a read of the log failed");
+        }
         let refusal = match &error {
             ReadError::Unavailable(_) => Refusal::LogUnavailable,
             ReadError::Damaged(_) | ReadError::Unknown { .. } => Refusal::LogDamaged,
         };
         Self::new(refusal, error.to_string())
+    }
+}
+
+/// The requests that were refused because a write to the log failed. One line a minute is enough: the log itself says when a
+/// fault begins and when it ends.
+static FAILED_WRITES: Repeats = Repeats::new();
+/// The requests that were refused because a read of the log failed.
+static FAILED_READS: Repeats = Repeats::new();
+
+fn log_failed_write(error: &dyn fmt::Display) {
+    if let Some(times) = FAILED_WRITES.occurred(Instant::now()) {
+        tracing::error!(%error, times, "a request is refused, because a write to the log failed");
     }
 }
 

@@ -16,15 +16,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::repeats::Repeats;
+
+/// The size of a frame: a page, and a header of 24 bytes.
+const FRAME_BYTES: u64 = 8216;
 /// The thread copies frames when this many are not copied: 16 MB.
 const START_FRAMES: u32 = 2000;
 /// The largest number of frames that the writer copies itself, unless the thread can't keep up with the commits.
 const REST_FRAMES: u32 = 200;
 /// After so many rounds of the thread, the writer copies the rest, however large it is. So the file stays bounded.
 const ROUNDS_MAX: u32 = 4;
+/// After a checkpoint has failed, the thread tries again after this time, even if no commit comes.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// A warning is logged when this many frames are not copied (256 MB), and again for each time as many.
 const WARN_FRAMES: u32 = 32_000;
 
@@ -41,6 +48,26 @@ pub struct WriteAheadLog {
     pub partial: u64,
     /// How many checkpoints have failed.
     pub failed: u64,
+    /// The last checkpoint has failed.
+    pub is_failing: bool,
+}
+
+impl WriteAheadLog {
+    /// What an operator must know, although the log can be read and written: why the file grows, and how large it is. `None` if
+    /// it doesn't grow.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let rest = self.frames.saturating_sub(self.copied);
+        let why = if self.is_failing {
+            "its checkpoints fail, and the lines that the server logs say why"
+        } else if rest >= WARN_FRAMES {
+            "another program may hold a read of log.db"
+        } else {
+            return None;
+        };
+        let megabytes = u64::from(self.frames) * FRAME_BYTES / 1_000_000;
+        Some(format!("the write-ahead log has {megabytes} MB and grows: {why}"))
+    }
 }
 
 /// What the writer, the thread and the metrics share.
@@ -58,6 +85,9 @@ pub(super) struct Progress {
     complete: AtomicU64,
     partial: AtomicU64,
     failed: AtomicU64,
+    /// The last checkpoint has failed.
+    has_failed: AtomicBool,
+    failures: Repeats,
     /// The number of frames at which the next warning is logged.
     next_warning: AtomicU32,
 }
@@ -94,6 +124,7 @@ impl Progress {
             complete: self.complete.load(Ordering::Relaxed),
             partial: self.partial.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            is_failing: self.has_failed.load(Ordering::Relaxed),
         }
     }
 
@@ -135,12 +166,11 @@ impl Progress {
                 busy == 0 && copied >= frames
             }
             Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "the write-ahead log can't be copied to log.db now; its events are durable");
-                self.wait_for_frames();
+                self.note_failure(&error);
                 return;
             }
         };
+        self.note_success();
         (if is_complete { &self.complete } else { &self.partial }).fetch_add(1, Ordering::Relaxed);
         // After the bulk, the writer goes on at its next commit. After an incomplete checkpoint, an early retry would copy
         // nothing: the reader that was in the way may still be there.
@@ -150,6 +180,29 @@ impl Progress {
             self.rounds.fetch_add(1, Ordering::AcqRel);
         }
         self.warn_if_long();
+    }
+
+    fn note_failure(&self, error: &rusqlite::Error) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.has_failed.store(true, Ordering::Release);
+        if let Some(times) = self.failures.occurred(Instant::now()) {
+            let WriteAheadLog { frames, .. } = self.state();
+            tracing::warn!(
+                %error,
+                times,
+                frames,
+                "the write-ahead log can't be copied to log.db and grows; its events are durable; look at the disk of the data folder"
+            );
+        }
+        self.wait_for_frames();
+    }
+
+    fn note_success(&self) {
+        if self.has_failed.swap(false, Ordering::AcqRel)
+            && let Some(ended) = self.failures.ended(Instant::now())
+        {
+            tracing::info!(failed = ended.total, lasted = ?ended.lasted, "the write-ahead log can be copied to log.db again");
+        }
     }
 
     /// Lets the next checkpoint begin after further [`START_FRAMES`].
@@ -186,6 +239,14 @@ impl Checkpointer {
         &self.progress
     }
 
+    /// Lets the thread end when its present copy has ended.
+    pub(super) fn stop_copying(&self) {
+        self.progress.is_stopping.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
     /// Lets the thread copy the bulk.
     pub(super) fn start_bulk(&self) {
         if let Some(thread) = &self.thread {
@@ -197,9 +258,8 @@ impl Checkpointer {
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.progress.is_stopping.store(true, Ordering::Release);
+        self.stop_copying();
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
             if thread.join().is_err() {
                 tracing::error!("the thread that copies the write-ahead log has panicked");
             }
@@ -212,6 +272,12 @@ fn run(connection: &Connection, progress: &Progress) {
         if progress.is_copying.load(Ordering::Acquire) {
             progress.copy(connection, false);
             progress.is_copying.store(false, Ordering::Release);
+        } else if progress.has_failed.load(Ordering::Acquire) {
+            let begun = Instant::now();
+            std::thread::park_timeout(RETRY_PAUSE);
+            // The thread may have been woken because it must stop, or because the writer wants a copy.
+            let is_time_over = begun.elapsed() >= RETRY_PAUSE && !progress.is_stopping.load(Ordering::Acquire);
+            progress.is_copying.fetch_or(is_time_over, Ordering::AcqRel);
         } else {
             std::thread::park();
         }

@@ -1,9 +1,10 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
-//! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
-//! keeps the write-ahead log short. [`open`] starts: [`complete`] compares the files with each other and with the
-//! [`witness`], [`wal`] reads the write-ahead log, [`durable`] makes durable what an earlier process has left, and [`witness_file`]
-//! follows the log. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage. `meta`, `row`, `interned` and `names` say how
-//! an event becomes a row and back. [`upgrade`] converts a log of format 1. [`verify`] checks the log of a stopped server.
+//! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, [`write_state`]
+//! says whether the log can be written, and [`checkpoint`] keeps the write-ahead log short. [`open`] starts: [`complete`] compares
+//! the files with each other and with the [`witness`], [`wal`] reads the write-ahead log, [`durable`] makes durable what an earlier
+//! process has left, and [`witness_file`] follows the log. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage.
+//! `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`] converts a log of format 1. [`verify`]
+//! checks the log of a stopped server.
 
 use std::fs::File;
 use std::path::Path;
@@ -31,6 +32,7 @@ mod meta;
 mod names;
 mod open;
 mod read;
+mod receive;
 mod row;
 mod schema;
 mod stored_event;
@@ -40,6 +42,7 @@ mod wal;
 mod witness;
 mod witness_file;
 mod write_connection;
+mod write_state;
 mod writer;
 
 pub use checkpoint::WriteAheadLog;
@@ -48,6 +51,7 @@ use folder::{create_folder, lock_folder};
 use open::{OpenedLog, open_for_checkpoints};
 use read::{ReadConnection, ReaderPool};
 use witness_file::WitnessThread;
+use write_state::WriteState;
 use writer::{WriteAnswer, WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
@@ -67,8 +71,7 @@ pub(in crate::store) struct Sqlite {
     requests: Option<mpsc::Sender<WriteRequest>>,
     /// The writer's thread. `None` only while the store is being dropped.
     writer: Option<JoinHandle<()>>,
-    /// Why the log takes no more writes in this process; empty if there was no failure.
-    failure: Arc<OnceLock<String>>,
+    state: WriteState,
     progress: Arc<Progress>,
     /// What was damaged when it was read; empty if nothing was.
     damage: OnceLock<String>,
@@ -107,14 +110,14 @@ impl Sqlite {
         let path = dir.join("log.db");
         let OpenedLog { mut writer_connection, epoch, head, witness } = open::open(dir, &path, truncation)?;
         let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
-        let failure = Arc::new(OnceLock::new());
+        let state = WriteState::new();
         let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
         let progress = Progress::new();
         let invalid_log = |reason: String| OpenError::Database { path: path.clone(), reason };
         writer_connection.note_commits(progress.clone()).map_err(|error| invalid_log(error.to_string()))?;
         let checkpointer = Checkpointer::start(open_for_checkpoints(&path)?, progress.clone());
         let checkpointer = checkpointer.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpointer);
+        let writer = Writer::new(writer_connection, recent.clone(), state.clone(), checkpointer);
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let witness = WitnessThread::start(witness, recent.clone());
@@ -126,7 +129,7 @@ impl Sqlite {
             readers,
             requests: Some(requests),
             writer: Some(thread),
-            failure,
+            state,
             progress,
             damage: OnceLock::new(),
             known_revisions: OnceLock::new(),
@@ -241,13 +244,21 @@ impl Sqlite {
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {
-        match self.failure.get() {
-            Some(failure) => Err(failure.clone()),
-            None if self.writer.as_ref().is_none_or(JoinHandle::is_finished) => {
-                Err("the thread that writes the log has ended".to_owned())
-            }
-            None => Ok(()),
-        }
+        self.state.health()?;
+        if self.has_writer() { Ok(()) } else { Err("the thread that writes the log has ended".to_owned()) }
+    }
+
+    /// Whether the log takes no more writes in this process.
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        self.state.failure().is_some() || !self.has_writer()
+    }
+
+    pub(in crate::store) async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
+        if self.health().is_ok() == healthy { self.health() } else { self.state.wait_for(healthy).await }
+    }
+
+    fn has_writer(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
     }
 }
 

@@ -1,10 +1,14 @@
 //! The single connection that writes the log's file.
 
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_UNIQUE, SQLITE_IOERR_WRITE};
 use rusqlite::hooks::Wal;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params};
@@ -27,10 +31,16 @@ const INSERT_EVENT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?
 
 /// How long the last checkpoint waits for readers of other programs.
 const READER_WAIT: Duration = Duration::from_millis(200);
+/// The room that a disk must have before the log counts as writable again, in bytes. A failed write may leave room in the
+/// write-ahead log for a small write. Without this bound, the log would seem writable although most writes fail.
+const ROOM: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Why a write failed.
 pub(super) enum WriteError {
-    /// No part of the transaction is on the disk. A later write may succeed.
+    /// No part of the transaction is on the disk, because there is no room, or another program holds the file. No other
+    /// transaction could be written now either.
+    Unavailable(String),
+    /// No part of the transaction is on the disk. Another transaction may succeed.
     NothingWritten(String),
     /// It is unknown what is on the disk. After a failed sync, a second sync that succeeds doesn't prove that the data is on
     /// the disk (known as "fsyncgate").
@@ -40,7 +50,7 @@ pub(super) enum WriteError {
 impl WriteError {
     pub(super) fn into_reason(self) -> String {
         match self {
-            Self::NothingWritten(why) | Self::Unknown(why) => why,
+            Self::Unavailable(why) | Self::NothingWritten(why) | Self::Unknown(why) => why,
         }
     }
 }
@@ -48,14 +58,33 @@ impl WriteError {
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, TooBig};
+        // This must be the first statement: a later call of the system may change its last error.
+        let system_error = io::Error::last_os_error();
+        if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_WRITE)
+            && let Some(what) = no_room(&system_error)
+        {
+            return Self::Unavailable(format!("{what}: {system_error}"));
+        }
         match error.sqlite_error_code() {
             // If the disk is full, a commit stops before it writes its last frame. Without the last frame there is no
             // commit.
-            Some(DiskFull | DatabaseBusy | DatabaseLocked | ConstraintViolation | TooBig) => {
-                Self::NothingWritten(error.to_string())
-            }
+            Some(DiskFull | DatabaseBusy | DatabaseLocked) => Self::Unavailable(error.to_string()),
+            Some(ConstraintViolation | TooBig) => Self::NothingWritten(error.to_string()),
             _ => Self::Unknown(error.to_string()),
         }
+    }
+}
+
+/// Which room is used up; `None` if a write has failed for another reason. `SQLite` reports a full disk as such, but a quota or a
+/// limit of file sizes only as a failed write. In all three cases the last frame of the commit is missing.
+fn no_room(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => Some("the disk quota is used up"),
+        io::ErrorKind::FileTooLarge => {
+            Some("a file has reached the largest size that this process may write (ulimit -f)")
+        }
+        io::ErrorKind::StorageFull => Some("the disk is full"),
+        _ => None,
     }
 }
 
@@ -112,6 +141,25 @@ impl WriteConnection {
     pub(super) fn commit(&self) -> Result<(), WriteError> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
+    }
+
+    /// Checks that a file as long as the write-ahead log can become longer by [`ROOM`].
+    pub(super) fn check_room(&self) -> Result<(), WriteError> {
+        let Some(path) = self.connection.path().map(Path::new) else { return Ok(()) };
+        let length = fs::metadata(path.with_extension("db-wal")).map_or(0, |wal| wal.len());
+        let file = path.with_file_name("room.tmp");
+        let written = File::create(&file).and_then(|file| file.write_all_at(&ROOM, length));
+        let removed = fs::remove_file(&file);
+        written.and(removed).map_err(|error| {
+            let what = no_room(&error).unwrap_or("a file can't be written");
+            WriteError::Unavailable(format!("{what}: {error}"))
+        })
+    }
+
+    /// Commits a transaction that changes nothing: it writes a page of the file again. It is durable when this returns.
+    pub(super) fn write_nothing(&self) -> Result<(), WriteError> {
+        let format: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(self.connection.pragma_update(None, "user_version", format)?)
     }
 
     /// Rolls the transaction back. Does nothing if no transaction is open: after some errors `SQLite` has already rolled

@@ -1,13 +1,16 @@
 //! The single thread that writes the log, with group commit: requests that arrive while one commit runs are written together
 //! in the next commit. So a slow disk makes the groups larger. No timer delays a commit.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::{Checkpointer, Step};
+use super::receive::{Received, receive_until};
 use super::row::EventRow;
 use super::write_connection::{StreamEnd, WriteConnection, WriteError};
+use super::write_state::WriteState;
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
@@ -22,6 +25,8 @@ const GROUP_BYTES: usize = 8 << 20;
 const YIELDS_PER_COMMIT: u32 = 1;
 /// How many events a caller drops for each of its appends. Those that are left over are dropped by the writer.
 const REMOVED_PER_APPEND: usize = 2;
+/// The time between a write that was refused and the writer's own next try, if no request comes before.
+const TRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The largest number of streams whose end is cached. An append to a cached stream needs no query.
 const STREAMS_MAX: usize = 100_000;
 
@@ -46,8 +51,9 @@ pub(super) type AppendResults = Vec<Result<Revision, AppendError>>;
 pub(super) struct Writer {
     connection: WriteConnection,
     recent: Arc<RecentEvents>,
-    /// Why the log takes no more writes in this process; empty if there was no failure.
-    failure: Arc<OnceLock<String>>,
+    state: WriteState,
+    /// When the writer tries by itself; set from a refused write until such a try has succeeded.
+    next_try: Option<Instant>,
     /// The ends of streams that were written recently; at most [`STREAMS_MAX`], so that a client which chose names that collide
     /// would gain little.
     stream_ends: IdMap<StreamName, StreamEnd>,
@@ -65,22 +71,31 @@ impl Writer {
     pub(super) fn new(
         connection: WriteConnection,
         recent: Arc<RecentEvents>,
-        failure: Arc<OnceLock<String>>,
+        state: WriteState,
         checkpointer: Checkpointer,
     ) -> Self {
-        Self { connection, recent, failure, stream_ends: IdMap::default(), checkpointer }
+        Self { connection, recent, state, next_try: None, stream_ends: IdMap::default(), checkpointer }
     }
 
     /// Writes until the queue is closed and empty.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<WriteRequest>) {
-        while let Some(first) = queue.blocking_recv() {
-            let requests = receive_group(first, &mut queue);
-            self.write_requests(requests);
+        loop {
+            match receive_until(&mut queue, self.next_try) {
+                Received::Request(first) => {
+                    let requests = receive_group(first, &mut queue);
+                    self.write_requests(requests);
+                }
+                Received::TimeIsOver => {}
+                Received::Closed => break,
+            }
+            if self.next_try.is_some_and(|at| at <= Instant::now()) {
+                self.try_to_write();
+            }
             self.copy_write_ahead_log();
         }
         // The last checkpoint would find the file busy while the thread copies.
         drop(self.checkpointer);
-        if self.failure.get().is_none() {
+        if self.state.failure().is_none() {
             self.connection.checkpoint();
         }
     }
@@ -88,7 +103,7 @@ impl Writer {
     /// Does the next step of a checkpoint, when the callers have their results. After a failed write nothing is copied: it is
     /// unknown what the write-ahead log holds.
     fn copy_write_ahead_log(&self) {
-        if self.failure.get().is_some() {
+        if self.state.failure().is_some() {
             return;
         }
         match self.checkpointer.progress().next_step() {
@@ -124,8 +139,8 @@ impl Writer {
         &mut self,
         requests: Vec<Vec<EncodedAppend>>,
     ) -> Result<(Vec<AppendResults>, Vec<Arc<Recorded>>), AppendError> {
-        if let Some(failure) = self.failure.get() {
-            return Err(AppendError::ReadOnly(failure.clone()));
+        if let Some(failure) = self.state.failure() {
+            return Err(AppendError::ReadOnly(failure));
         }
         match self.run_transaction(requests) {
             Ok((results, CommitGroup { head, written })) => {
@@ -151,8 +166,32 @@ impl Writer {
             self.connection.rollback()?;
         } else {
             self.connection.commit()?;
+            self.state.written();
         }
         Ok((results, group))
+    }
+
+    /// Writes to the log without an event. While the log can't be written, this shows when it can be written again, even if no
+    /// request comes.
+    fn try_to_write(&mut self) {
+        match self.connection.check_room().and_then(|()| self.connection.write_nothing()) {
+            Ok(()) => {
+                self.next_try = None;
+                self.state.written();
+                self.state.end_outage();
+            }
+            Err(error) => _ = self.recover(error),
+        }
+    }
+
+    /// Nothing was written, and a later write may succeed.
+    fn note_refused(&mut self, why: &str) {
+        if !self.state.is_unavailable() {
+            // If the write-ahead log can't grow, it can still be written anew once all of it is copied.
+            self.checkpointer.start_bulk();
+        }
+        self.next_try = Some(Instant::now() + TRY_INTERVAL);
+        self.state.refused(why);
     }
 
     /// Inserts the events of one append into the open transaction. The inner result is the append's result; it is valid only
@@ -210,20 +249,30 @@ impl Writer {
     /// log takes no more writes in this process.
     fn recover(&mut self, error: WriteError) -> AppendError {
         self.stream_ends.clear();
+        let is_unavailable = matches!(error, WriteError::Unavailable(_));
         let why = match error {
-            WriteError::NothingWritten(why) => match self.connection.rollback().and_then(|()| self.connection.head()) {
-                Ok(head) if head == self.recent.head() => return AppendError::Unavailable(why),
-                Ok(_) => format!("{why}; something else writes to the log"),
-                Err(second_error) => format!("{why}; then {}", second_error.into_reason()),
-            },
+            WriteError::Unavailable(why) | WriteError::NothingWritten(why) => {
+                match self.connection.rollback().and_then(|()| self.connection.head()) {
+                    Ok(head) if head == self.recent.head() => {
+                        if is_unavailable {
+                            self.note_refused(&why);
+                        }
+                        return AppendError::Unavailable(why);
+                    }
+                    Ok(_) => format!("{why}; something else writes to the log"),
+                    Err(second_error) => format!("{why}; then {}", second_error.into_reason()),
+                }
+            }
             WriteError::Unknown(why) => {
                 // Even if the rollback succeeds, it is unknown what the disk holds.
                 drop(self.connection.rollback());
                 why
             }
         };
-        tracing::error!("the log takes no more writes: {why}");
-        AppendError::ReadOnly(self.failure.get_or_init(|| why).clone())
+        self.next_try = None;
+        // It is unknown what the write-ahead log holds.
+        self.checkpointer.stop_copying();
+        AppendError::ReadOnly(self.state.fail(why))
     }
 }
 

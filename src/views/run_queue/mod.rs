@@ -1,4 +1,4 @@
-//! The run queue: which task starts next, and the timers of tasks. The dispatcher owns it.
+//! The run queue: which task starts next. The dispatcher owns it.
 //!
 //! Like the other views it is computed from the log: it applies each change of a task. In addition the dispatcher takes tasks
 //! out of it to start them.
@@ -14,7 +14,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 mod limits;
 mod ready;
@@ -25,40 +24,15 @@ pub use ready::{QueuePosition, WorkOffer};
 use super::doc::WaitingFor;
 use super::queues::PausedQueues;
 use super::row::Row;
-use crate::task::deadlines::DeadlineQueue;
-use crate::task::event::{QueuedReason, Rung};
-use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::queue::QueueEvent;
-use crate::task::{Status, TaskId, Timestamp};
+use crate::task::{Status, TaskId};
 
 use ready::ReadyTasks;
 
-/// What the dispatcher does when the deadline of a task is reached. An event of the task may remove the timer before that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// It enqueues the task: the time for which the task waited is reached.
-    Enqueue(QueuedReason),
-    /// It escalates the cancel of this attempt to this rung.
-    Escalate {
-        /// The number of the attempt.
-        attempt: u32,
-        /// The rung.
-        rung: Rung,
-    },
-    /// It ends this attempt, because the attempt has taken longer than `limit_s` seconds.
-    TimeOut {
-        /// The number of the attempt.
-        attempt: u32,
-        /// The longest duration of an attempt, in seconds.
-        limit_s: u64,
-    },
-}
-
-/// The queued tasks, the counts of running tasks, and the timers.
+/// The queued tasks and the counts of running tasks.
 #[derive(Clone, Debug, Default)]
 pub struct RunQueue {
     ready: ReadyTasks,
-    timers: DeadlineQueue<Timestamp, TaskId, Timer>,
     /// Queued tasks that can't be taken yet, because other servers of the cluster may start them first.
     deferred: HashMap<TaskId, QueuePosition>,
 }
@@ -95,7 +69,6 @@ impl RunQueue {
     }
 
     fn apply(&mut self, before: Option<&Row>, after: &Row, taken_from: Option<&QueuePosition>, defer: bool) {
-        self.reset_timer(before, after);
         let (readiness_before, readiness_after) = (before.map(readiness), readiness(after));
         if readiness_before == Some(readiness_after) {
             return;
@@ -122,25 +95,6 @@ impl RunQueue {
     pub fn admit(&mut self, task: TaskId) {
         if let Some(position) = self.deferred.remove(&task) {
             self.ready.insert(&position, task);
-        }
-    }
-
-    /// Sets a timer again that [`RunQueue::take_due_timers`] has removed. Its new deadline is `until`. An event of the task may
-    /// change the timer before that deadline.
-    pub fn postpone(&mut self, task: TaskId, timer: Timer, until: Timestamp) {
-        self.timers.set(task, until, timer);
-    }
-
-    /// Updates the timer if this change gives the task another timer, another deadline or none. Otherwise a timer that
-    /// [`RunQueue::take_due_timers`] has removed is not set again.
-    fn reset_timer(&mut self, before: Option<&Row>, after: &Row) {
-        let timer_after = timer(after);
-        if before.and_then(timer) == timer_after {
-            return;
-        }
-        match timer_after {
-            Some((at, timer)) => self.timers.set(after.id(), at, timer),
-            None => _ = self.timers.remove(after.id()),
         }
     }
 
@@ -183,18 +137,6 @@ impl RunQueue {
     pub fn obstacle(&self, row: &Row) -> Option<WaitingFor> {
         self.ready.obstacle(&QueuePosition::of(row))
     }
-
-    /// Removes at most `limit` timers whose deadline is at or before `now`, and returns them, the earliest first. The caller
-    /// must act on them, because they are not set again.
-    pub fn take_due_timers(&mut self, now: Timestamp, limit: usize) -> Vec<(TaskId, Timer)> {
-        self.timers.take_due(now, limit)
-    }
-
-    /// The deadline of the earliest timer.
-    #[must_use]
-    pub fn next_timer_deadline(&self) -> Option<Timestamp> {
-        self.timers.next_deadline()
-    }
 }
 
 /// What a task's status means for the run queue.
@@ -216,31 +158,6 @@ const fn readiness(row: &Row) -> Readiness {
             Readiness::NotReady
         }
     }
-}
-
-/// The timer that the task has in its present state, and its deadline.
-fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
-    match row.status() {
-        Status::Scheduled => row.run_at().map(|at| (at, Timer::Enqueue(QueuedReason::RunAt))),
-        Status::Retrying => row.retry_at().map(|at| (at, Timer::Enqueue(QueuedReason::RetryAt))),
-        Status::Running | Status::Cancelling => {
-            let escalation = row.cancel().and_then(super::CancelView::next_rung);
-            let escalation = escalation.map(|(at, rung)| (at, Timer::Escalate { attempt: row.attempt(), rung }));
-            let earlier = |at: Timestamp| escalation.is_none_or(|(escalation, _)| at < escalation);
-            time_out(row).filter(|(at, _)| earlier(*at)).or(escalation)
-        }
-        Status::Queued | Status::Succeeded | Status::Failed | Status::Cancelled => None,
-    }
-}
-
-/// The timer for the timeout of an attempt. An attempt of the worker inside the process has no such timer: that worker ends
-/// the attempt itself, because it knows when the code has stopped.
-fn time_out(row: &Row) -> Option<(Timestamp, Timer)> {
-    let (started, seconds) = (row.started_at()?, row.timeout_s()?);
-    let is_remote = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER_PREFIX));
-    is_remote.then(|| {
-        (started.plus(Duration::from_secs(seconds)), Timer::TimeOut { attempt: row.attempt(), limit_s: seconds })
-    })
 }
 
 /// The name of a queue or a kind, or a concurrency key. Many tasks share its text.

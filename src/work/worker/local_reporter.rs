@@ -1,7 +1,7 @@
 //! The reports of the worker inside the process. They are messages to the server's actors.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use tracing::{error, warn};
@@ -11,6 +11,7 @@ use super::attempt::Attempt;
 use super::report::{Reporter, replace_unrequested_cancel};
 use crate::dispatch::messages::{AttemptStopped, LocalOffer};
 use crate::projection::projector::ReportProgress;
+use crate::repeats::Repeats;
 use crate::store::{AppendError, Meta, ReadError, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::backoff::BackOff;
@@ -19,6 +20,9 @@ use crate::task::{Command, TaskId};
 
 /// The pauses before a command that was not recorded is sent again.
 const RETRY_PAUSES: BackOff = BackOff::new(Duration::from_millis(250), Duration::from_secs(5));
+
+/// The reports that were not recorded at once.
+static UNRECORDED: Repeats = Repeats::new();
 
 /// The reporter of the worker inside the process: the worker's name and the actors that it sends messages to.
 #[derive(Clone)]
@@ -111,7 +115,9 @@ impl LocalReporter {
             if should_give_up() {
                 return false;
             }
-            warn!(%task, reason, "a worker's report is not recorded yet, it will be sent again");
+            if let Some(times) = UNRECORDED.occurred(Instant::now()) {
+                warn!(%task, reason, times, "a worker's report is not recorded yet, it will be sent again");
+            }
             tokio::time::sleep(pauses.next_pause()).await;
         }
     }

@@ -66,6 +66,29 @@ async fn the_ladder_is_climbed_on_time_over_a_restart() {
 }
 
 #[tokio::test]
+async fn after_a_restart_a_worker_that_was_never_asked_is_asked_first_and_has_the_whole_time_of_each_rung() {
+    let mut server = Server::with(["--kind", "a:ask_for_s=0.7,interrupt_for_s=0.7"]);
+    let (id, lease) = submit_and_take(&server, "away", json!({})).await;
+    cancel(&server, &id).await;
+    server.kill9();
+    // The server is away for longer than the first rung lasts.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    server.restart();
+    // A timer that is set later than all rungs would be shows that the rungs did not go on without the worker.
+    let run_at = jiff::Timestamp::now() + Duration::from_millis(1500);
+    let later = server.submit(&json!({"kind": "later", "run_at": run_at.to_string()})).await;
+    server.task_with_status(&later, "queued").await;
+    assert_eq!(event_types(&server, &id).await, LADDER[..3]);
+    let heard = Instant::now();
+    assert_eq!(poll_directive(&server, "away", &lease).await.as_deref(), Some("cancel"));
+    for (seen, next) in [("cancel", "interrupt"), ("interrupt", "lost")] {
+        assert_eq!(directive(&send_heartbeat(&server, "away", &lease, Some(seen)).await).as_deref(), Some(next));
+    }
+    assert!(heard.elapsed() >= Duration::from_millis(1400), "{:?}", heard.elapsed());
+    assert_eq!(server.task(&id).await["cancel"]["verdict"], "forced");
+}
+
+#[tokio::test]
 async fn a_ladder_of_no_time_ends_the_lease_at_once() {
     let server = Server::with(["--kind", "a:ask_for_s=0,interrupt_for_s=0"]);
     let (id, lease) = submit_and_take(&server, "w", json!({})).await;

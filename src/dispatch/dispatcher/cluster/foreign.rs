@@ -1,15 +1,14 @@
 //! Foreign work: the tasks and timers in the shares of other servers ([`shares`](crate::dispatch::shares)). This server does it
 //! after a delay, if no other server has done it before.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context};
 
-use crate::store::now;
+use crate::dispatch::task_timers::TaskTimer;
 use crate::task::deadlines::DeadlineQueue;
 use crate::task::{Status, TaskId};
-use crate::views::{Row, Timer};
+use crate::views::Row;
 
 use super::Cluster;
 use crate::dispatch::dispatcher::Dispatcher;
@@ -26,15 +25,12 @@ const ADMIT_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct ForeignWork {
     /// The queued tasks, and until when each is left to its server.
     tasks: DeadlineQueue<Instant, TaskId>,
-    /// The due timers that were postponed once.
-    postponed_timers: HashMap<TaskId, Timer>,
 }
 
 impl Cluster {
     /// Defers a task that is queued and in another server's share: idle workers of this server may get it after a delay.
     /// Returns whether the task was deferred.
     pub(in crate::dispatch::dispatcher) fn defer_foreign(&mut self, row: &Row) -> bool {
-        self.foreign.postponed_timers.remove(&row.id());
         let is_deferred =
             row.status() == Status::Queued && !self.shares.is_task_in_own_share(row.id().uuid(), row.kind());
         if is_deferred {
@@ -75,21 +71,17 @@ impl Dispatcher {
     /// resets it by then, this server acts on it when it is due again.
     pub(in crate::dispatch::dispatcher) fn postpone_foreign(
         &mut self,
-        due: Vec<(TaskId, Timer)>,
-    ) -> Vec<(TaskId, Timer)> {
-        let Some(cluster) = &mut self.cluster else { return due };
-        let until = now().plus(TIMER_DELAY);
-        let is_now = |(task, timer): &(TaskId, Timer)| {
-            if cluster.foreign.postponed_timers.remove(task).is_some_and(|former| former == *timer)
-                || cluster.shares.is_in_own_share(task.uuid())
-            {
-                return true;
-            }
-            cluster.foreign.postponed_timers.insert(*task, *timer);
-            self.queue_and_offers.run_queue().postpone(*task, *timer, until);
-            false
-        };
-        due.into_iter().filter(is_now).collect()
+        due: Vec<(TaskId, TaskTimer)>,
+    ) -> Vec<(TaskId, TaskTimer)> {
+        let Some(cluster) = &self.cluster else { return due };
+        let until = Instant::now() + TIMER_DELAY;
+        let is_own =
+            |(task, timer): &(TaskId, TaskTimer)| timer.was_postponed || cluster.shares.is_in_own_share(task.uuid());
+        let (own, foreign): (Vec<_>, Vec<_>) = due.into_iter().partition(is_own);
+        for (task, timer) in foreign {
+            self.task_timers.postpone(task, timer, until);
+        }
+        own
     }
 }
 
@@ -102,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::dispatch::shares::Shares;
-    use crate::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, codec, new_id};
+    use crate::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, codec, new_id, now};
     use crate::task::{Position, Revision};
     use crate::views::Views;
 
