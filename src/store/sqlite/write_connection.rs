@@ -33,7 +33,7 @@ const INSERT_EVENT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?
 const READER_WAIT: Duration = Duration::from_millis(200);
 /// The room that a disk must have before the log counts as writable again, in bytes. A failed write may leave room in the
 /// write-ahead log for a small write. Without this bound, the log would seem writable although most writes fail.
-const ROOM: [u8; 256 << 10] = [0; 256 << 10];
+static ROOM: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Why a write failed.
 pub(super) enum WriteError {
