@@ -87,17 +87,17 @@ async fn a_server_that_reads_a_changed_event_refuses_it_and_is_not_ready_any_mor
         assert_eq!(server.get(&format!("/v1/tasks/{id}/events")).await.status, 200, "the others are served");
     }
     // The response ends at the event, before or after its head was sent.
-    let mut served = Vec::new();
+    let mut body = Vec::new();
     let cut = match server.client().get(server.url() + "/v1/log").send().await {
         Err(error) => error.is_request(),
         Ok(mut log) => loop {
             match log.chunk().await {
-                Ok(Some(chunk)) => served.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 ended => break ended.is_err(),
             }
         },
     };
-    assert!(cut && !String::from_utf8_lossy(&served).contains("brown"), "the log ends before the event");
+    assert!(cut && !String::from_utf8_lossy(&body).contains("brown"), "the log ends before the event");
     assert_eq!(server.stderr().matches("is not ready").count(), 1, "{}", server.stderr());
 }
 

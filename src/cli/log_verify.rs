@@ -53,9 +53,9 @@ impl Verify {
         bar.finish_and_clear();
         let verified = verified.map_err(|error| verify_failure(&error))?;
         if connection.json {
-            print_json(&verified)?
+            print_json(&verified)?;
         } else {
-            print(&verified)?
+            print(&verified)?;
         }
         if verified.fault_count == 0 { Ok(()) } else { Err(CommandError::already_printed()) }
     }

@@ -54,7 +54,7 @@ impl Original {
         let store = EventStore::open(dir.path()).unwrap();
         let mut appends: Vec<Append> = random_log(5, EVENTS).events.into_iter().map(|event| repeat(&event)).collect();
         let mut quoted = new_event(queued());
-        quoted.meta.actor = "a \"quoted\" name".to_owned();
+        "a \"quoted\" name".clone_into(&mut quoted.meta.actor);
         let pause = new_event(QueueEvent::Paused(Paused { reason: None }));
         appends.push(append(&stream(), Expected::NoStream, vec![new_event(created("t")), quoted]));
         appends.push(append(&StreamName::queue("mail"), Expected::NoStream, vec![pause]));
