@@ -118,7 +118,7 @@ async fn after_a_failed_write_or_sync_nothing_more_is_acknowledged_and_reads_go_
     }
     for fault in ["fsync:error=EIO:when=1", "pwrite64:error=EIO:when=2"] {
         let mut server = Server::start();
-        let ids = vec![create(&server).await.id()];
+        let ids = [create(&server).await.id()];
         let injection = Injection::begin(&server, "log.db-wal", fault);
         create(&server).await.assert_problem(503, "log_read_only");
         drop(injection);

@@ -11,6 +11,9 @@ use taskbell::views::Views;
 
 use crate::views::history::{Created, Log, plain, start};
 
+/// What happens before the test waits.
+type Step = fn(&mut Fixture);
+
 const HOUR: Duration = Duration::from_hours(1);
 
 /// A log, its views and the timers of its tasks. The wall clock is that of the log. The test moves both clocks.
@@ -123,8 +126,8 @@ const INTERRUPT: Timer = Timer::Escalate { attempt: 1, rung: Rung::Interrupt };
 
 #[test]
 fn a_change_of_the_clock_neither_delays_nor_hastens_a_duration() {
-    let changes: [fn(&mut Fixture); 3] = [|_| {}, |f| f.set_clock_back(HOUR), |f| f.set_clock_forward(HOUR)];
-    let timers: [(fn(&mut Fixture), Timer, RangeInclusive<u128>); 3] = [
+    let changes: [Step; 3] = [|_| {}, |f| f.set_clock_back(HOUR), |f| f.set_clock_forward(HOUR)];
+    let timers: [(Step, Timer, RangeInclusive<u128>); 3] = [
         (retrying, RETRY, 800..=1300),
         (with_time_limit, TIME_OUT, 10_000..=10_000),
         (|f| _ = cancelling(f), INTERRUPT, 2000..=2000),
@@ -148,7 +151,7 @@ fn a_change_of_the_clock_neither_delays_nor_hastens_a_duration() {
 
 #[test]
 fn after_a_restart_a_duration_ends_at_its_time_in_the_log_but_never_later_than_a_whole_one() {
-    let changes: [(fn(&mut Fixture), u128); 3] =
+    let changes: [(Step, u128); 3] =
         [(|_| {}, 6000), (|f| f.set_clock_back(HOUR), 10_000), (|f| f.set_clock_forward(HOUR), 0)];
     for (change, ms) in changes {
         let mut fixture = Fixture::new();

@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn a_request_ends_the_wait_and_so_does_the_time_and_the_end_of_the_queue() {
         let (sender, mut queue) = mpsc::channel(1);
-        let later = Some(Instant::now() + Duration::from_secs(3600));
+        let later = Some(Instant::now() + Duration::from_hours(1));
         assert!(matches!(receive_until(&mut queue, Some(Instant::now())), Received::TimeIsOver));
         let sending = thread::spawn(move || sender.blocking_send(7).map(|()| sender));
         assert!(matches!(receive_until(&mut queue, later), Received::Request(7)));
