@@ -252,8 +252,8 @@ pub mod internal {
     pub use crate::store::merkle;
     #[cfg(feature = "server")]
     pub use crate::store::{
-        Hash, LogFault, Recorded, UpgradeError, UpgradeStep, Upgraded, Verified, VerifyError, VerifyRange, now,
-        upgrade, verify_log,
+        BackupError, Hash, LogFault, Recorded, UpgradeError, UpgradeStep, Upgraded, Verified, VerifyError, VerifyRange,
+        backup_log, now, upgrade, verify_log,
     };
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
+mod backup;
 mod export;
 mod proof;
 mod text;

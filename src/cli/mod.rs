@@ -7,6 +7,7 @@ mod client;
 mod command_error;
 mod console;
 
+mod backup;
 mod bench;
 mod cancel;
 mod checkpoint;
@@ -86,6 +87,8 @@ enum Command {
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
+    /// Copy the log to a folder, also while its server runs
+    Backup(backup::Backup),
     /// Prove that what a server shows is what its log says
     #[command(subcommand)]
     Views(views::Views),
@@ -111,6 +114,7 @@ impl Command {
             Self::Work(work) => Some(&mut work.connection),
             Self::Token(token) => Some(token.connection()),
             Self::Log(log) => Some(log.connection()),
+            Self::Backup(backup) => Some(&mut backup.connection),
             Self::Views(views) => Some(views.connection()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => Some(store.connection()),
@@ -131,6 +135,7 @@ impl Command {
             Self::Work(work) => block_on(work.run()),
             Self::Token(token) => block_on(token.run()),
             Self::Log(log) => block_on(log.run()),
+            Self::Backup(backup) => backup.run(),
             Self::Views(views) => block_on(views.run()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => block_on(store.run()),

@@ -57,6 +57,7 @@ pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 use recorded::without_gaps;
 pub use recorded::{Fact, Recorded, StoredJson};
 pub use redact::RedactedEvent;
+pub use sqlite::backup::{BackupError, backup_log};
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
 pub use sqlite::verify::{LogFault, Verified, VerifyError, VerifyRange, verify_log};
 pub use sqlite::{Truncation, WriteAheadLog};

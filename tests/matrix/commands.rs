@@ -59,10 +59,11 @@ impl CommandRow {
 
 /// The commands that aren't a client of a server; and `bench`, `log sign` and `log prove`, whose requests are those of the other
 /// commands.
-pub const WITHOUT_ROWS: [&str; 11] = [
+pub const WITHOUT_ROWS: [&str; 12] = [
     "serve",
     "demo",
     "bench",
+    "backup",
     "store check",
     "log verify",
     "log import",

@@ -4,7 +4,7 @@
 //! the files with each other and with the [`witness`], [`wal`] reads the write-ahead log, [`durable`] makes durable what an earlier
 //! process has left, and [`witness_file`] follows the log. [`fold`] reads the whole log. [`check`] and [`indexes`] find damage.
 //! `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`] converts a log of format 1. [`verify`]
-//! checks the log of a stopped server.
+//! checks the log of a stopped server, and [`backup`] copies it.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,6 +19,7 @@ use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, EventStore, Fact, OpenError, ReadError, Recorded, StoreBackend, StreamName};
 use crate::task::{Position, Revision};
 
+pub(super) mod backup;
 mod check;
 mod checkpoint;
 mod complete;
