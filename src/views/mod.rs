@@ -59,6 +59,7 @@ mod task_changes;
 mod task_slots;
 
 pub use bell::{BellCounters, NamedCounts, Unseen};
+#[cfg(feature = "testing")]
 pub use cancel::CancelView;
 pub use counters::Counts;
 pub use credentials::Credentials;
