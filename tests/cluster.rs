@@ -117,7 +117,13 @@ fn has_freshness(frame: &Value) -> bool {
 
 /// Takes a lease of a task of this kind. Waits until there is one.
 pub async fn take_lease(server: &Server, worker: &str, kind: &str) -> Value {
-    let answer = server.post("/v1/leases", &json!({"worker": worker, "kinds": [kind], "wait_s": 30})).await;
+    let body = json!({"worker": worker, "kinds": [kind], "wait_s": 30});
+    let mut answer = server.post("/v1/leases", &body).await;
+    // While the log can't be written, a worker is refused, and asks again.
+    while answer.status == 503 {
+        answer.assert_problem(503, "log_unavailable");
+        answer = server.post("/v1/leases", &body).await;
+    }
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body["leases"]
         .as_array()
