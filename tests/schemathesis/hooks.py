@@ -10,10 +10,10 @@ WAIT_MAX_S = 0.05
 POSITION_MAX = 2**64 - 1
 # The smallest `x-max-bytes` of the API.
 SHORTEST_LIMIT = 64
-# Values of the right form that the server may refuse: a cursor of another list, a position after the head, a cron expression
-# or a time zone without meaning, a parent that does not exist, an origin that no setting allows, a time in the
+# Values of the right form that the server may refuse: a cursor of another list, a position after the head, a moment that the log
+# does not have, a cron expression or a time zone without meaning, a parent that does not exist, an origin that no setting allows, a time in the
 # past.
-JUDGED_BY_THE_SERVER = {"/query/cursor", "/position", "/cron", "/time_zone", "/parent", "/origin", "/expires_at"}
+JUDGED_BY_THE_SERVER = {"/query/cursor", "/query/as_of", "/position", "/cron", "/time_zone", "/parent", "/origin", "/expires_at"}
 
 
 @schemathesis.hook
