@@ -45,7 +45,7 @@ impl Handler<Turn> for Pusher {
             // Before this future goes on, the runtime polls the sockets above, and then the requests that have arrived meanwhile.
             let others = async {
                 tokio::task::yield_now().await;
-                // If the hub has ended, nobody waits for this.
+                // An error means that the hub has ended.
                 let _ = ended.send(());
             };
             ctx.spawn(others.into_actor(self));

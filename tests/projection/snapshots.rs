@@ -185,6 +185,18 @@ async fn a_write_that_was_interrupted_leaves_nothing_that_is_read_and_the_next_w
 }
 
 #[actix_rt::test]
+async fn snapshots_that_are_written_at_the_same_time_are_written_one_after_the_other() {
+    let fixture = Fixture::new(3000).await;
+    let reader = fixture.reader().await;
+    let writes = (0..8).map(|_| fixture.snapshots.write(&fixture.log, &reader));
+    for written in futures_util::future::join_all(writes).await {
+        assert_eq!(written.unwrap(), fixture.head());
+    }
+    assert_eq!(fixture.files().len(), 1);
+    assert_eq!(fixture.newest().await.unwrap().digest(), fixture.views().await.digest());
+}
+
+#[actix_rt::test]
 async fn a_moment_before_the_time_of_a_snapshot_is_read_from_an_older_one() {
     let fixture = Fixture::new(20).await;
     fixture.write_snapshot().await;

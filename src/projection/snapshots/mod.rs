@@ -11,7 +11,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -37,6 +37,8 @@ const ENDING: &str = "views";
 pub struct Snapshots {
     dir: Arc<Path>,
     epoch: Uuid,
+    /// Held while a file is written. A write goes on when its caller is dropped, and the stop of the server writes too.
+    writing: Arc<Mutex<()>>,
 }
 
 /// Which snapshots a reader of the past can use: those without a later event.
@@ -52,7 +54,7 @@ impl Snapshots {
     /// The snapshots of the log in the data folder.
     #[must_use]
     pub fn new(data: &Path, log: &EventStore) -> Self {
-        Self { dir: data.join("snapshots").into(), epoch: log.epoch() }
+        Self { dir: data.join("snapshots").into(), epoch: log.epoch(), writing: Arc::default() }
     }
 
     /// The views of the newest usable snapshot of this log; `None` if there is none. Removes those that are not usable.
@@ -160,6 +162,7 @@ impl Snapshots {
 
     /// A kill while the file is written leaves a file with another ending, which the next write removes.
     fn write_file(&self, header: Header, capture: &Capture) -> io::Result<()> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         if !self.dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
